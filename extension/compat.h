@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		The only place that knows PostgreSQL's version differences.
+ *
+ * Code elsewhere calls the de_compat names below; a new difference gets a
+ * name here, never an #if at its point of use.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_COMPAT_H
+#define DE_COMPAT_H
+
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
+#ifndef FRONTEND				/* pure units are linked into programs too */
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
+#endif
+
+#if PG_VERSION_NUM < 150000
+#error "durable_event needs PostgreSQL 15 or newer"
+#endif
+
+/*
+ * A lexer of UTF-8 JSON in the caller's own struct, without de-escaping (which
+ * would convert to the database's encoding, and throw).  Allocates nothing;
+ * to be driven with json_lex().  Until 17 only an allocating constructor
+ * exists, which does no more than this.
+ */
+static inline void
+de_compat_json_lex_begin(JsonLexContext *lex, const char *json, int len)
+{
+#if PG_VERSION_NUM >= 170000
+	(void) makeJsonLexContextCstringLen(lex, json, len, PG_UTF8, false);
+#else
+	memset(lex, 0, sizeof(*lex));
+	lex->input = lex->token_terminator = lex->line_start = unconstify(char *, json);
+	lex->line_number = 1;
+	lex->input_length = len;
+	lex->input_encoding = PG_UTF8;
+#endif
+}
+
+#ifndef FRONTEND
+
+/* index of this process in ProcGlobal->allProcs */
+#if PG_VERSION_NUM >= 170000
+#define DE_MY_PROC_NUMBER ((int) MyProcNumber)
+#else
+#define DE_MY_PROC_NUMBER (MyProc->pgprocno)
+#endif
+
+/* upper bound of DE_MY_PROC_NUMBER for processes that can run a transaction */
+#define DE_MAX_PROC_NUMBER MaxBackends
+
+/* number of the PGPROC of another process */
+#if PG_VERSION_NUM >= 170000
+#define DE_GET_PROC(number) GetPGProcByNumber(number)
+#else
+#define DE_GET_PROC(number) (&ProcGlobal->allProcs[number])
+#endif
+
+/*
+ * A wait event of our own where the server lets an extension name one.  Each
+ * use expands to its own static, looked up once in a process.
+ */
+#if PG_VERSION_NUM >= 170000
+#define DE_WAIT_EVENT(variable, name) \
+	((variable) != 0 ? (variable) : ((variable) = WaitEventExtensionNew(name)))
+#else
+#define DE_WAIT_EVENT(variable, name) \
+	((void) (variable), (uint32) PG_WAIT_EXTENSION)
+#endif
+
+static inline WaitEventSet *
+de_compat_create_wait_event_set(MemoryContext context, int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	(void) context;				/* owned by no resource owner: lives until exit */
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(context, nevents);
+#endif
+}
+
+/* a new, empty relfilenode for a relation (renamed in 16) */
+#if PG_VERSION_NUM >= 160000
+#define de_compat_set_new_relfilenode(rel) \
+	RelationSetNewRelfilenumber((rel), (rel)->rd_rel->relpersistence)
+#else
+#define de_compat_set_new_relfilenode(rel) \
+	RelationSetNewRelfilenode((rel), (rel)->rd_rel->relpersistence)
+#endif
+
+/* a statement pointer came as first argument in 17 */
+#if PG_VERSION_NUM >= 170000
+#define de_compat_reindex_relation(relid, flags, params) \
+	reindex_relation(NULL, (relid), (flags), (params))
+#else
+#define de_compat_reindex_relation(relid, flags, params) \
+	reindex_relation((relid), (flags), (params))
+#endif
+
+/* one function for all kinds of objects came in 16 */
+#if PG_VERSION_NUM >= 160000
+#define de_compat_database_ownercheck(dboid, roleid) \
+	object_ownercheck(DatabaseRelationId, (dboid), (roleid))
+#else
+#define de_compat_database_ownercheck(dboid, roleid) \
+	pg_database_ownercheck((dboid), (roleid))
+#endif
+
+#endif							/* FRONTEND */
+
+#endif							/* DE_COMPAT_H */

@@ -1,0 +1,367 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *		Steering and examining: flush(), check().  (pause_relay(),
+ *		resume_relay() and adopt() are SQL: they change the row of
+ *		relay_state, and the relay notices.)
+ *
+ * Nothing here talks to Kafka: a backend never loads a connection; what is
+ * said about brokers is what the relay last reported.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <sys/resource.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker_internals.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "extension/compat.h"
+#include "extension/horizon.h"
+#include "extension/outbox.h"
+#include "extension/shmem.h"
+#include "extension/state.h"
+#include "extension/stats.h"
+
+PG_FUNCTION_INFO_V1(durable_event_flush);
+PG_FUNCTION_INFO_V1(durable_event_check);
+
+/* descriptors and threads that one consumer group takes with a small cluster; see reference */
+#define DESCRIPTORS_PER_GROUP 14
+
+/* Collects the rows of check(). */
+typedef struct Check
+{
+	ReturnSetInfo *rsinfo;
+} Check;
+
+static uint32 flush_wait_event = 0;
+
+static void flush_forget(int code, Datum arg);
+static bool flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline);
+static void check_row(Check *check, const char *name, const char *status, const char *detail,
+					  const char *hint);
+static void check_settings(Check *check, bool *served);
+static void check_relay(Check *check, bool served);
+static void check_limits(Check *check, bool served);
+static void check_publications(Check *check);
+static int64 count_rows(const char *query);
+
+/*
+ * SQL: flush(timeout interval) returns boolean: waits until every event
+ * committed before the call is acknowledged by Kafka; false at the timeout.
+ */
+Datum
+durable_event_flush(PG_FUNCTION_ARGS)
+{
+	Interval   *timeout = PG_GETARG_INTERVAL_P(0);
+	DeDatabase *db;
+	TimestampTz deadline;
+	bool		done;
+
+	de_shmem_require();
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot flush the outbox during recovery"),
+				 errhint("Call durable_event.flush() on the primary.")));
+	deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													   TimestampTzGetDatum(GetCurrentTimestamp()),
+													   IntervalPGetDatum(timeout)));
+	db = de_database_get(MyDatabaseId);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	de_horizon_derive(db);
+	PopActiveSnapshot();
+
+	pg_atomic_fetch_add_u32(&db->flush_waiters, 1);
+	PG_ENSURE_ERROR_CLEANUP(flush_forget, PointerGetDatum(db));
+	{
+		done = flush_wait(db, pg_atomic_read_u64(&db->last_drawn), deadline);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(flush_forget, PointerGetDatum(db));
+	flush_forget(0, PointerGetDatum(db));
+	PG_RETURN_BOOL(done);
+}
+
+/*
+ * No longer counts this backend among those that wait in flush().
+ */
+static void
+flush_forget(int code, Datum arg)
+{
+	DeDatabase *db = (DeDatabase *) DatumGetPointer(arg);
+
+	pg_atomic_fetch_sub_u32(&db->flush_waiters, 1);
+}
+
+/*
+ * Waits until acked_id reaches target or the deadline passes.
+ */
+static bool
+flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline)
+{
+	bool		done;
+
+	(void) flush_wait_event;
+	/* the relay may be asleep with nothing new to read but progress to report */
+	de_worker_cell_wake(&db->relay);
+	ConditionVariablePrepareToSleep(&db->acked_cv);
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		done = pg_atomic_read_u64(&db->acked_id) >= target;
+		if (done || left <= 0)
+			break;
+		/* a second at most, so that nothing depends on one broadcast */
+		ConditionVariableTimedSleep(&db->acked_cv, Min(left, 1000),
+									DE_WAIT_EVENT(flush_wait_event, "DurableEventFlush"));
+	}
+	ConditionVariableCancelSleep();
+	return done;
+}
+
+/*
+ * SQL: check() returns a row for each thing that newcomers and operators get
+ * wrong, with what to do about it.
+ */
+Datum
+durable_event_check(PG_FUNCTION_ARGS)
+{
+	Check		check;
+	bool		served = true;
+
+	InitMaterializedSRF(fcinfo, 0);
+	check.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (de_shared == NULL)
+	{
+		check_row(&check, "preloaded", "error",
+				  "The library is not in shared_preload_libraries.",
+				  "Add durable_event to shared_preload_libraries in postgresql.conf and restart the server.");
+		return (Datum) 0;
+	}
+	check_row(&check, "preloaded", "ok", NULL, NULL);
+	check_settings(&check, &served);
+	check_relay(&check, served);
+	check_limits(&check, served);
+	check_publications(&check);
+	return (Datum) 0;
+}
+
+/*
+ * Adds a row.
+ */
+static void
+check_row(Check *check, const char *name, const char *status, const char *detail, const char *hint)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	values[0] = CStringGetTextDatum(name);
+	values[1] = CStringGetTextDatum(status);
+	nulls[2] = detail == NULL;
+	values[2] = detail == NULL ? (Datum) 0 : CStringGetTextDatum(detail);
+	nulls[3] = hint == NULL;
+	values[3] = hint == NULL ? (Datum) 0 : CStringGetTextDatum(hint);
+	tuplestore_putvalues(check->rsinfo->setResult, check->rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * Settings without which nothing is sent; *served = this database is listed.
+ */
+static void
+check_settings(Check *check, bool *served)
+{
+	char	   *dbname = get_database_name(MyDatabaseId);
+
+	*served = de_database_is_listed(dbname);
+	if (*served)
+		check_row(check, "database listed", "ok", NULL, NULL);
+	else
+		check_row(check, "database listed", "error",
+				  psprintf("Database \"%s\" is not in durable_event.databases: its events are kept, but not sent.",
+						   dbname),
+				  psprintf("Add %s to durable_event.databases in postgresql.conf and reload.",
+						   quote_identifier(dbname)));
+	if (de_source[0] != '\0')
+		check_row(check, "source", "ok", psprintf("The source is \"%s\".", de_source), NULL);
+	else
+		check_row(check, "source", "error", "durable_event.source is not set.",
+				  "Set durable_event.source to a URI of this event stream, such as /myapp/production, and reload.");
+	if (de_bootstrap_servers[0] != '\0')
+		check_row(check, "bootstrap_servers", "ok", NULL, NULL);
+	else
+		check_row(check, "bootstrap_servers", "error",
+				  "durable_event.bootstrap_servers is not set.",
+				  "Set durable_event.bootstrap_servers to host:port of a Kafka broker and reload.");
+}
+
+/*
+ * The relay of this database and what it says.
+ */
+static void
+check_relay(Check *check, bool served)
+{
+	DeDatabase *db = de_database_get(MyDatabaseId);
+	DeRelayReport report;
+	const char *detail;
+
+	if (RecoveryInProgress())
+	{
+		check_row(check, "relay", "ok", "This server is a standby; its relay starts at promotion.", NULL);
+		return;
+	}
+	if (!served)
+		return;
+	de_relay_get_report(db, &report);
+	detail = report.error.at != 0 ? report.error.text : NULL;
+	switch (report.state)
+	{
+		case DE_RELAY_RUNNING:
+			check_row(check, "relay", "ok", psprintf("Running with pid %d.", report.pid), NULL);
+			break;
+		case DE_RELAY_STARTING:
+		case DE_RELAY_NO_EXTENSION:
+			check_row(check, "relay", "warning", "The relay is starting.",
+					  "Call check() again in a few seconds.");
+			break;
+		case DE_RELAY_UNCONFIGURED:
+			check_row(check, "relay", "error",
+					  detail != NULL ? detail : "The relay waits for its settings.",
+					  "Set durable_event.source and durable_event.bootstrap_servers and reload.");
+			break;
+		case DE_RELAY_SOURCE_MISMATCH:
+			check_row(check, "relay", "error",
+					  detail != NULL ? detail : "The stored source is not the configured one.",
+					  "If this database is a copy, give it a durable_event.source of its own; then call durable_event.adopt() to go on under it.");
+			break;
+		case DE_RELAY_PAUSED:
+			check_row(check, "relay", "warning", "The relay is paused.",
+					  "Call durable_event.resume_relay().");
+			break;
+		case DE_RELAY_CONNECTING:
+			check_row(check, "relay", "error",
+					  detail != NULL ? detail : "Kafka has not answered yet.",
+					  psprintf("Check that the brokers at durable_event.bootstrap_servers (%s) are running and can be reached from this server.",
+							   de_bootstrap_servers));
+			break;
+		case DE_RELAY_STOPPED:
+			if (!de_relay)
+				check_row(check, "relay", "warning", "durable_event.relay is off.",
+						  "Set durable_event.relay to on and reload.");
+			else if (pg_atomic_read_u32(&de_shared->launcher.pid) == 0)
+				check_row(check, "relay", "error", "The launcher is not running.",
+						  "See the server log; it is started again every 5 seconds.");
+			else
+				check_row(check, "relay", "error", "No relay is running in this database.",
+						  "It needs a background worker slot: see max_worker_processes and the server log.");
+			break;
+	}
+}
+
+/*
+ * Worker slots, wal_level, descriptors, registered groups nobody runs.
+ */
+static void
+check_limits(Check *check, bool served)
+{
+	int			databases = list_length(de_listed_databases());
+	int			needed = 1 + databases * (1 + (de_proxy != DE_PROXY_OFF ? de_proxy_workers : 0));
+	int64		groups = count_rows("SELECT count(*) FROM durable_event.consumer_group WHERE enabled");
+	struct rlimit limit;
+
+	if (max_worker_processes < needed)
+		check_row(check, "worker slots", "error",
+				  psprintf("max_worker_processes is %d; durable_event alone needs %d.",
+						   max_worker_processes, needed),
+				  "Increase max_worker_processes and restart the server.");
+	else if (max_worker_processes < needed + 1 + max_parallel_workers)
+		check_row(check, "worker slots", "warning",
+				  psprintf("max_worker_processes is %d; durable_event needs %d of them beside max_parallel_workers (%d) and the logical replication launcher.",
+						   max_worker_processes, needed, max_parallel_workers),
+				  psprintf("Increase max_worker_processes to %d or more and restart the server.",
+						   needed + 1 + max_parallel_workers));
+	else
+		check_row(check, "worker slots", "ok", NULL, NULL);
+
+	if (wal_level < WAL_LEVEL_REPLICA)
+		check_row(check, "wal_level", "warning",
+				  "wal_level is minimal: there can be no standby to take over, and workers on standbys cannot notice changes.",
+				  "Set wal_level to replica and restart the server.");
+	else
+		check_row(check, "wal_level", "ok", NULL, NULL);
+
+	if (groups > 0 && de_proxy == DE_PROXY_OFF)
+		check_row(check, "proxy", "warning",
+				  psprintf(INT64_FORMAT " consumer groups are registered, but durable_event.proxy is off on this server.",
+						   groups),
+				  "Set durable_event.proxy to primary, standby or any on the servers that shall run them, and reload.");
+	else if (served)
+		check_row(check, "proxy", "ok", NULL, NULL);
+
+	if (de_proxy != DE_PROXY_OFF && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+	{
+		int64		descriptors = groups * DESCRIPTORS_PER_GROUP / de_proxy_workers;
+
+		if (limit.rlim_max != RLIM_INFINITY && descriptors > (int64) limit.rlim_max)
+			check_row(check, "descriptors", "error",
+					  psprintf("A proxy needs about " INT64_FORMAT " file descriptors for its groups; the hard limit is " INT64_FORMAT ".",
+							   descriptors, (int64) limit.rlim_max),
+					  "Raise the limit of open files of the server (ulimit -Hn), or increase durable_event.proxy_workers.");
+		else
+			check_row(check, "descriptors", "ok", NULL, NULL);
+	}
+	if (groups > de_shared->max_groups)
+		check_row(check, "max_groups", "warning",
+				  psprintf(INT64_FORMAT " consumer groups are registered; only %d can show their figures.",
+						   groups, de_shared->max_groups),
+				  "Increase durable_event.max_groups and restart the server.");
+}
+
+/*
+ * Publications that carry the segments to subscribers for nothing.
+ */
+static void
+check_publications(Check *check)
+{
+	int64		n = count_rows("SELECT count(DISTINCT pubname) FROM pg_catalog.pg_publication_tables"
+							   " WHERE schemaname = 'durable_event' AND tablename LIKE 'outbox\\_%'");
+
+	if (n > 0)
+		check_row(check, "publications", "warning",
+				  psprintf(INT64_FORMAT " publications carry the outbox; subscribers with durable_event leave its rows out.", n),
+				  "Publish the tables that subscribers need instead of FOR ALL TABLES.");
+	else
+		check_row(check, "publications", "ok", NULL, NULL);
+}
+
+/*
+ * Result of a query that counts.
+ */
+static int64
+count_rows(const char *query)
+{
+	int64		n;
+	bool		isnull;
+
+	SPI_connect();
+	if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not count rows");
+	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	return n;
+}

@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * event.h
+ *		One event: what is legal, and its encoding.
+ *
+ * Encoded headers (column "headers" of a segment): for each header
+ *		uint16 name length, name, uint32 value length, value
+ * with lengths in network byte order, text in UTF-8.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_EVENT_H
+#define DE_EVENT_H
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#define DE_MAX_TOPIC_LENGTH 249 /* Kafka's limit */
+#define DE_MAX_HEADER_NAME 255	/* bytes */
+
+/*
+ * A validated event, not yet stored.  Text is UTF-8, whatever the database's
+ * encoding; everything belongs to its creator's memory context.
+ */
+typedef struct DePendingEvent
+{
+	pg_uuid_t	event_id;
+	TimestampTz created_at;
+	bytea	   *event_type;
+	bytea	   *key;			/* NULL = none */
+	bytea	   *content_type;	/* NULL = application/json */
+	bytea	   *headers;		/* encoded; NULL = none */
+	bytea	   *payload;		/* NULL = tombstone */
+} DePendingEvent;
+
+#define DE_JSON_CONTENT_TYPE "application/json"
+
+/*
+ * Makes a pending event of what a caller gave: checks event type, headers and
+ * size, converts to UTF-8, gives it an id and the time.  key and headers may be
+ * NULL; payload (already bytes for Kafka) and content_type are taken as they
+ * are.  Throws invalid_parameter_value or program_limit_exceeded.
+ */
+extern void de_event_build(DePendingEvent *event, text *event_type, text *key, bytea *payload,
+						   bytea *content_type, Jsonb *headers);
+
+/* JSON text of a jsonb value in UTF-8, as a bytea. */
+extern bytea *de_event_json_payload(Jsonb *json);
+
+/* A content type as bytes; throws invalid_parameter_value. */
+extern bytea *de_event_content_type(text *content_type);
+
+/* A new UUID of version 7 for the given time. */
+extern void de_uuid7(pg_uuid_t *uuid, TimestampTz at);
+
+/* UTF-8 bytes as text of the database's encoding. */
+extern text *de_text_from_utf8(const char *s, int len);
+
+/* SQL: encoded headers (bytea) as jsonb, for people. */
+extern PGDLLEXPORT Datum durable_event_decode_headers(PG_FUNCTION_ARGS);
+
+/* One decoded header; pointers into the encoded bytes. */
+typedef struct DeEventHeader
+{
+	const char *name;
+	const char *value;
+	int			name_len;
+	int			value_len;
+} DeEventHeader;
+
+/*
+ * Walks encoded headers: *pos starts at 0; returns false at the end (or at
+ * bytes that are no encoding).  Never throws, allocates nothing.
+ */
+extern bool de_headers_next(const char *encoded, int len, int *pos, DeEventHeader *header);
+
+/* May this be the name of a Kafka topic?  (1..249 of [a-zA-Z0-9._-], not . or ..) */
+extern bool de_topic_name_is_legal(const char *name, int len);
+
+/* Bytes in UTF-8 of a string of the database's encoding; palloc'd. */
+extern bytea *de_bytes_in_utf8(const char *s, int len);
+
+#endif							/* DE_EVENT_H */

@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox.h
+ *		The ring of segment tables: append, read in id order, rotate.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_OUTBOX_H
+#define DE_OUTBOX_H
+
+#include "extension/event.h"
+#include "extension/shmem.h"
+#include "utils/uuid.h"
+
+#define DE_SEGMENTS 8			/* tables durable_event.outbox_0 .. outbox_7 */
+
+/* One committed event as stored.  Pointers go into the batch's memory. */
+typedef struct DeOutboxEvent
+{
+	int64		id;
+	pg_uuid_t	event_id;
+	TimestampTz created_at;
+	const char *event_type;		/* UTF-8, not NUL-terminated */
+	const char *key;			/* UTF-8; NULL = no key */
+	const char *content_type;
+	const char *headers;		/* encoded, see event.h; NULL = none */
+	const char *payload;		/* NULL = tombstone */
+	int			event_type_len;
+	int			key_len;
+	int			content_type_len;
+	int			headers_len;
+	int			payload_len;
+} DeOutboxEvent;
+
+typedef struct DeOutboxBatch
+{
+	int			n;
+	int			max;			/* allocated entries */
+	DeOutboxEvent *events;		/* ascending ids */
+	Size		bytes;			/* keys, headers and payloads */
+	int64		upto;			/* every event up to here was in this or an earlier batch */
+} DeOutboxBatch;
+
+/* Does the extension exist in this database?  Needs a transaction. */
+extern bool de_extension_exists(void);
+
+/*
+ * Reads the events with after < id <= upto, oldest first, into "batch" (all
+ * memory in the current memory context), stopping after max_events or
+ * max_bytes (at least one event is read).  Needs a transaction and an active
+ * snapshot taken after de_horizon_safe() returned "upto".  Throws
+ * undefined_table when the extension is not there.
+ */
+extern void de_outbox_read(int64 after, int64 upto, int max_events,
+						   Size max_bytes, DeOutboxBatch *batch);
+
+/*
+ * Moves the current segment on when it is full or old, and empties one
+ * segment that is wholly published ("stored" is the stored progress) and older
+ * than the retention.  Takes locks conditionally: never waits.  To be called
+ * by the relay, in a transaction of its own without a snapshot.  Returns true
+ * if it emptied one (call again).
+ */
+extern bool de_outbox_rotate(DeDatabase *db, int64 stored);
+
+/* The largest id in any segment, committed or not; 0 = none. */
+extern int64 de_outbox_largest_id(int *segment);
+
+/* Bytes on disk of all segments.  Needs a transaction. */
+extern int64 de_outbox_size(void);
+
+/*
+ * Appends pending events of this transaction to the current segment; used by
+ * publish.c at pre-commit, under an active snapshot.
+ */
+typedef struct DeOutboxWriter DeOutboxWriter;
+extern DeOutboxWriter *de_outbox_writer_open(DeDatabase *db);
+extern void de_outbox_writer_append(DeOutboxWriter *writer, int64 id, const DePendingEvent *event);
+extern void de_outbox_writer_close(DeOutboxWriter *writer);
+
+#endif							/* DE_OUTBOX_H */

@@ -1,0 +1,427 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *		Shared memory: its allocation, the entries of databases and groups,
+ *		reports of workers about themselves.
+ *
+ * See shmem.h for the locking.  After a crash of any backend the postmaster
+ * makes this memory anew; whatever it held is derived again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "extension/compat.h"
+#include "extension/shmem.h"
+
+#define DE_TRANCHE "durable_event"
+
+DeShared   *de_shared = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void shmem_request(void);
+static void shmem_startup(void);
+static Size shmem_size(void);
+static void database_init(DeDatabase *db, Oid dboid);
+static DeDatabase *database_allocate(Oid dboid);
+static bool database_has_workers(DeDatabase *db);
+static bool databases_reclaim(void);
+static void last_error_set(DeLastError *error, const char *text, TimestampTz at);
+
+/*
+ * Installs the hooks that size and make our shared memory; from _PG_init.
+ */
+void
+de_shmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/*
+ * Throws unless the library was preloaded.
+ */
+void
+de_shmem_require(void)
+{
+	if (de_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("durable_event must be loaded via shared_preload_libraries"),
+				 errhint("Add durable_event to shared_preload_libraries in postgresql.conf and restart the server.")));
+}
+
+/*
+ * Bytes of all that stands in our one shared structure.
+ */
+static Size
+shmem_size(void)
+{
+	Size		size = CACHELINEALIGN(sizeof(DeShared));
+
+	size = add_size(size, CACHELINEALIGN(mul_size(de_max_databases, sizeof(DeDatabase))));
+	size = add_size(size, CACHELINEALIGN(mul_size(de_max_groups, sizeof(DeGroupStatus))));
+	size = add_size(size, mul_size(DE_MAX_PROC_NUMBER, sizeof(DeBackendCell)));
+	return size;
+}
+
+/*
+ * Hook: asks for memory and the lock (MaxBackends is final by now).
+ */
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(shmem_size());
+	RequestNamedLWLockTranche(DE_TRANCHE, 1);
+}
+
+/*
+ * Hook: makes the structure, or attaches to it.
+ */
+static void
+shmem_startup(void)
+{
+	bool		found;
+	char	   *p;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	de_shared = NULL;			/* in case this is a restart within the postmaster */
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	p = ShmemInitStruct("durable_event", shmem_size(), &found);
+	de_shared = (DeShared *) p;
+	if (!found)
+	{
+		memset(p, 0, shmem_size());
+		de_shared->lock = &(GetNamedLWLockTranche(DE_TRANCHE))->lock;
+		pg_atomic_init_u32(&de_shared->launcher.pid, 0);
+		pg_atomic_init_u32(&de_shared->launcher.procno, 0);
+		de_shared->max_databases = de_max_databases;
+		de_shared->max_groups = de_max_groups;
+		p += CACHELINEALIGN(sizeof(DeShared));
+		de_shared->databases = (DeDatabase *) p;
+		p += CACHELINEALIGN(mul_size(de_max_databases, sizeof(DeDatabase)));
+		de_shared->groups = (DeGroupStatus *) p;
+		p += CACHELINEALIGN(mul_size(de_max_groups, sizeof(DeGroupStatus)));
+		de_shared->backends = (DeBackendCell *) p;
+
+		for (int i = 0; i < de_max_databases; i++)
+			database_init(&de_shared->databases[i], InvalidOid);
+		for (int i = 0; i < de_max_groups; i++)
+			SpinLockInit(&de_shared->groups[i].mutex);
+		for (int i = 0; i < DE_MAX_PROC_NUMBER; i++)
+		{
+			pg_atomic_init_u64(&de_shared->backends[i].c.bound, DE_NOT_IN_FLIGHT);
+			pg_atomic_init_u32(&de_shared->backends[i].c.dboid, InvalidOid);
+			pg_atomic_init_u32(&de_shared->backends[i].c.held_dboid, InvalidOid);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * Brings an entry to its first state; nobody else may be using it.
+ */
+static void
+database_init(DeDatabase *db, Oid dboid)
+{
+	memset(db, 0, sizeof(DeDatabase));
+	pg_atomic_init_u32(&db->ids_ready, 0);
+	pg_atomic_init_u32(&db->current_segment, 0);
+	pg_atomic_init_u64(&db->current_since, 0);
+	pg_atomic_init_u64(&db->last_drawn, 0);
+	pg_atomic_init_u64(&db->commit_lsn, InvalidXLogRecPtr);
+	pg_atomic_init_u32(&db->relay_asleep, 0);
+	pg_atomic_init_u64(&db->acked_id, 0);
+	pg_atomic_init_u64(&db->read_id, 0);
+	pg_atomic_init_u64(&db->stored_id, 0);
+	pg_atomic_init_u32(&db->flush_waiters, 0);
+	ConditionVariableInit(&db->acked_cv);
+	pg_atomic_init_u64(&db->events_acked, 0);
+	pg_atomic_init_u64(&db->bytes_acked, 0);
+	pg_atomic_init_u64(&db->produce_errors, 0);
+	pg_atomic_init_u32(&db->relay.pid, 0);
+	pg_atomic_init_u32(&db->relay.procno, 0);
+	for (int i = 0; i < DE_MAX_PROXY_WORKERS; i++)
+	{
+		pg_atomic_init_u32(&db->proxies[i].pid, 0);
+		pg_atomic_init_u32(&db->proxies[i].procno, 0);
+	}
+	SpinLockInit(&db->mutex);
+	pg_write_barrier();
+	db->dboid = dboid;
+}
+
+/*
+ * The entry of a database, if it has one.  Without the lock: an entry's dboid
+ * is written last when it is made, and an entry of a database that somebody
+ * may ask for is never taken away.
+ */
+DeDatabase *
+de_database_find(Oid dboid)
+{
+	for (int i = 0; i < de_shared->max_databases; i++)
+	{
+		if (de_shared->databases[i].dboid == dboid)
+		{
+			pg_read_barrier();
+			return &de_shared->databases[i];
+		}
+	}
+	return NULL;
+}
+
+/*
+ * The entry of a database, made if need be.  Throws configuration_limit_exceeded.
+ */
+DeDatabase *
+de_database_get(Oid dboid)
+{
+	DeDatabase *db = de_database_find(dboid);
+
+	if (db == NULL)
+		db = database_allocate(dboid);
+	if (db == NULL && databases_reclaim())
+		db = database_allocate(dboid);
+	if (db == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many databases use durable_event"),
+				 errhint("You might need to increase durable_event.max_databases.")));
+	return db;
+}
+
+/*
+ * Finds or takes a free entry; NULL when there is none.
+ */
+static DeDatabase *
+database_allocate(Oid dboid)
+{
+	DeDatabase *db;
+
+	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
+	db = de_database_find(dboid);
+	if (db == NULL)
+	{
+		db = de_database_find(InvalidOid);
+		if (db != NULL)
+			database_init(db, dboid);
+	}
+	LWLockRelease(de_shared->lock);
+	return db;
+}
+
+/*
+ * Does a worker process still use the entry?
+ */
+static bool
+database_has_workers(DeDatabase *db)
+{
+	bool		found = pg_atomic_read_u32(&db->relay.pid) != 0;
+
+	for (int i = 0; i < DE_MAX_PROXY_WORKERS && !found; i++)
+		found = pg_atomic_read_u32(&db->proxies[i].pid) != 0;
+	return found;
+}
+
+/*
+ * Frees the entries of databases that no longer exist; true if there was one.
+ * The catalog is read without our lock (a cache miss takes heavyweight locks).
+ */
+static bool
+databases_reclaim(void)
+{
+	bool		freed = false;
+
+	for (int i = 0; i < de_shared->max_databases; i++)
+	{
+		DeDatabase *db = &de_shared->databases[i];
+		Oid			dboid = db->dboid;
+
+		if (!OidIsValid(dboid) || SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(dboid)))
+			continue;
+		LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
+		if (db->dboid == dboid && !database_has_workers(db))
+		{
+			db->dboid = InvalidOid;
+			freed = true;
+		}
+		LWLockRelease(de_shared->lock);
+	}
+	return freed;
+}
+
+/*
+ * Sets the latch of a worker.  A cell that was just given up or taken over
+ * wakes the wrong process or nobody, which a latch allows.
+ */
+void
+de_worker_cell_wake(DeWorkerCell *cell)
+{
+	if (pg_atomic_read_u32(&cell->pid) != 0)
+		SetLatch(&DE_GET_PROC(pg_atomic_read_u32(&cell->procno))->procLatch);
+}
+
+/*
+ * Does the DDL of some backend want our workers gone from this database?
+ */
+bool
+de_database_is_held(Oid dboid)
+{
+	for (int i = 0; i < DE_MAX_PROC_NUMBER; i++)
+	{
+		if (pg_atomic_read_u32(&de_shared->backends[i].c.held_dboid) == dboid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The relay says what it is doing; the time of the change is kept.
+ */
+void
+de_relay_report_state(DeDatabase *db, DeRelayState state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&db->mutex);
+	if (db->relay_state != state || db->relay_state_since == 0)
+	{
+		db->relay_state = state;
+		db->relay_state_since = now;
+	}
+	SpinLockRelease(&db->mutex);
+}
+
+/*
+ * The relay says what went wrong last.
+ */
+void
+de_relay_report_error(DeDatabase *db, const char *text)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&db->mutex);
+	last_error_set(&db->relay_error, text, now);
+	SpinLockRelease(&db->mutex);
+}
+
+/*
+ * Copies a text into a fixed field; its owner's mutex is held.
+ */
+static void
+last_error_set(DeLastError *error, const char *text, TimestampTz at)
+{
+	strlcpy(error->text, text, DE_ERROR_SIZE);
+	error->at = at;
+}
+
+/*
+ * Takes a group entry for this process: the one of that name (left by a crashed proxy),
+ * else a free one.  NULL when all are in use.
+ */
+DeGroupStatus *
+de_group_status_claim(Oid dboid, const char *name, int proxy_index)
+{
+	DeGroupStatus *status = NULL;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < de_shared->max_groups; i++)
+	{
+		DeGroupStatus *candidate = &de_shared->groups[i];
+
+		if (candidate->dboid == dboid && strcmp(candidate->name, name) == 0)
+		{
+			status = candidate;
+			break;
+		}
+		if (status == NULL && !OidIsValid(candidate->dboid))
+			status = candidate;
+	}
+	if (status != NULL)
+	{
+		SpinLockAcquire(&status->mutex);
+		status->proxy_index = proxy_index;
+		status->pid = MyProcPid;
+		status->state = DE_GROUP_STARTING;
+		status->state_since = now;
+		status->error.at = 0;
+		status->error.text[0] = '\0';
+		status->partitions = 0;
+		status->position = 0;
+		status->lag = -1;
+		status->in_flight = 0;
+		status->oldest_unacked_at = 0;
+		status->events_delivered = 0;
+		status->requests = 0;
+		status->failures = 0;
+		status->last_delivered_at = 0;
+		strlcpy(status->name, name, DE_GROUP_NAME_SIZE);
+		status->dboid = dboid;
+		SpinLockRelease(&status->mutex);
+	}
+	LWLockRelease(de_shared->lock);
+	return status;
+}
+
+/*
+ * Gives a group entry back, unless another process has taken it over.
+ */
+void
+de_group_status_release(DeGroupStatus *status)
+{
+	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&status->mutex);
+	if (status->pid == MyProcPid)
+	{
+		status->dboid = InvalidOid;
+		status->pid = 0;
+	}
+	SpinLockRelease(&status->mutex);
+	LWLockRelease(de_shared->lock);
+}
+
+/*
+ * A proxy says what a group is doing; the time of the change is kept.
+ */
+void
+de_group_report_state(DeGroupStatus *status, DeGroupState state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&status->mutex);
+	if (status->state != state)
+	{
+		status->state = state;
+		status->state_since = now;
+	}
+	SpinLockRelease(&status->mutex);
+}
+
+/*
+ * A proxy says what went wrong last with a group.
+ */
+void
+de_group_report_error(DeGroupStatus *status, const char *text)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&status->mutex);
+	last_error_set(&status->error, text, now);
+	SpinLockRelease(&status->mutex);
+}

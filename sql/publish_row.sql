@@ -1,0 +1,60 @@
+-- publish_row(): the row trigger
+CREATE TABLE invoice (id int PRIMARY KEY, tenant text, total numeric(10, 2), note text, secret text DEFAULT 's', tags jsonb);
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON invoice
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('invoice_revised', 'id', 'columns=id,total,note,tags');
+INSERT INTO invoice (id, tenant, total, note, tags) VALUES (1, 'a', 10, 'quote " and \ and ü', '{"x": [1]}'), (2, 'a', 20, NULL, NULL);
+UPDATE invoice SET total = 11.5 WHERE id = 1;
+UPDATE invoice SET id = 3 WHERE id = 2;
+DELETE FROM invoice WHERE id = 1;
+INSERT INTO invoice (id, total) VALUES (3, 0) ON CONFLICT (id) DO UPDATE SET total = 99;
+BEGIN;
+DELETE FROM invoice;
+ROLLBACK;
+SELECT key, payload FROM durable_event.outbox WHERE event_type = 'invoice_revised' ORDER BY id;
+DROP TRIGGER publish ON invoice;
+-- all columns, several key columns
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON invoice
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('invoice_all', 'tenant,id');
+ALTER TABLE invoice DROP COLUMN note;
+INSERT INTO invoice (id, tenant, total) VALUES (4, 'a/b%', 1);
+SELECT key, payload FROM durable_event.outbox WHERE event_type = 'invoice_all' ORDER BY id;
+INSERT INTO invoice (id, total) VALUES (5, 1);
+DROP TRIGGER publish ON invoice;
+-- wrong uses
+CREATE TRIGGER publish BEFORE INSERT ON invoice FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('t', 'id');
+INSERT INTO invoice (id) VALUES (6);
+DROP TRIGGER publish ON invoice;
+CREATE TRIGGER publish AFTER INSERT ON invoice FOR EACH STATEMENT EXECUTE FUNCTION durable_event.publish_row('t', 'id');
+INSERT INTO invoice (id) VALUES (6);
+DROP TRIGGER publish ON invoice;
+CREATE TRIGGER publish AFTER INSERT ON invoice FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('t');
+INSERT INTO invoice (id) VALUES (6);
+DROP TRIGGER publish ON invoice;
+CREATE TRIGGER publish AFTER INSERT ON invoice FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('t', 'id', 'note');
+INSERT INTO invoice (id) VALUES (6);
+DROP TRIGGER publish ON invoice;
+CREATE TRIGGER publish AFTER INSERT ON invoice FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('t', 'missing');
+INSERT INTO invoice (id) VALUES (6);
+DROP TRIGGER publish ON invoice;
+CREATE TRIGGER publish AFTER INSERT ON invoice FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('not a type', 'id');
+INSERT INTO invoice (id) VALUES (6);
+DROP TABLE invoice;
+-- partitioned tables: a row that moves is deleted there and created here
+CREATE TABLE measure (id int, region text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE measure_a PARTITION OF measure FOR VALUES IN ('a');
+CREATE TABLE measure_b PARTITION OF measure FOR VALUES IN ('b');
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON measure
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('measure', 'id');
+INSERT INTO measure VALUES (1, 'a');
+UPDATE measure SET region = 'b';
+SELECT key, payload FROM durable_event.outbox WHERE event_type = 'measure' ORDER BY id;
+DROP TABLE measure;
+-- toasted values
+CREATE TABLE document (id int PRIMARY KEY, body text);
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON document
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('document', 'id');
+INSERT INTO document SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i;
+UPDATE document SET id = 1;
+SELECT payload ->> 'op' AS op, length(payload -> 'new' ->> 'body') AS new, length(payload -> 'old' ->> 'body') AS old
+FROM durable_event.outbox WHERE event_type = 'document' ORDER BY id;
+DROP TABLE document;
