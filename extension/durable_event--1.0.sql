@@ -363,17 +363,17 @@ CREATE FUNCTION durable_event.adopt() RETURNS text
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
-	source text := current_setting('durable_event.source', true);
+	configured text := current_setting('durable_event.source', true);
 BEGIN
-	IF coalesce(source, '') = '' THEN
+	IF coalesce(configured, '') = '' THEN
 		RAISE object_not_in_prerequisite_state USING
 			MESSAGE = 'durable_event.source is not set',
 			HINT = 'Set durable_event.source to a URI of this event stream and reload.';
 	END IF;
 	UPDATE durable_event.relay_state AS s
-	SET source = adopt.source,
+	SET source = configured,
 		database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database());
-	RETURN source;
+	RETURN configured;
 END;
 $$;
 COMMENT ON FUNCTION durable_event.adopt() IS

@@ -189,8 +189,8 @@ de_guc_init(void)
 				   &de_max_groups, 1, 100000, PGC_POSTMASTER, 0);
 	guc_define_int("max_outbox_size",
 				   "Sets the size of a database's outbox at which publishing fails.",
-				   "Zero means no limit.",
-				   &de_max_outbox_size, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB);
+				   "Zero means no limit. May be set for a database.",
+				   &de_max_outbox_size, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB);
 	DefineCustomEnumVariable("durable_event.proxy",
 							 "Sets where consumer groups run.",
 							 "off, primary, standby or any.",

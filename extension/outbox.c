@@ -49,6 +49,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -108,13 +109,26 @@ static void read_event(TupleTableSlot *slot, DeOutboxBatch *batch);
 static const char *read_bytes(TupleTableSlot *slot, int attr, int *len);
 
 /*
- * Does the extension exist in this database?  Its objects may be those of a
- * DROP EXTENSION under way, until the tables are locked.
+ * Locks the extension against being dropped until the end of the transaction
+ * and returns its OID; InvalidOid if it is not there or is being dropped.
+ * Does not wait: a DROP EXTENSION in a long transaction must not hold a worker.
  */
-bool
-de_extension_exists(void)
+Oid
+de_extension_lock(void)
 {
-	return OidIsValid(get_extension_oid("durable_event", true)) && segments_lookup(true);
+	Oid			oid = get_extension_oid("durable_event", true);
+	LOCKTAG		tag;
+
+	if (!OidIsValid(oid))
+		return InvalidOid;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return InvalidOid;
+	/* it may have been dropped, or made again, until the lock was ours */
+	AcceptInvalidationMessages();
+	if (get_extension_oid("durable_event", true) != oid || !segments_lookup(true))
+		return InvalidOid;
+	return oid;
 }
 
 /*

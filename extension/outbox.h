@@ -41,8 +41,11 @@ typedef struct DeOutboxBatch
 	int64		upto;			/* every event up to here was in this or an earlier batch */
 } DeOutboxBatch;
 
-/* Does the extension exist in this database?  Needs a transaction. */
-extern bool de_extension_exists(void);
+/*
+ * Locks the extension against being dropped until the end of the transaction;
+ * its OID, or InvalidOid if it is absent or being dropped.  Never waits.
+ */
+extern Oid	de_extension_lock(void);
 
 /*
  * Reads the events with after < id <= upto, oldest first, into "batch" (all

@@ -6,6 +6,14 @@ ALTER SYSTEM SET durable_event.kafka_config = 'compression.codec';
 ALTER SYSTEM SET durable_event.handler_url = 'ftp://example.com';
 SET durable_event.no_such_setting = 1;
 -- nothing is sent before the source is set
+DO $$
+BEGIN
+	FOR i IN 1 .. 1200 LOOP
+		EXIT WHEN (SELECT state FROM durable_event.stat_relay) = 'unconfigured';
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END;
+$$;
 SELECT state FROM durable_event.stat_relay;
 SELECT durable_event.flush('0 s');
 SELECT durable_event.adopt();

@@ -35,13 +35,10 @@ SELECT min(id) > :last_id AS ids_go_on FROM durable_event.outbox;
 \c contrib_regression
 DROP DATABASE regress_de_drop;
 -- the limit of its size
-ALTER SYSTEM SET durable_event.max_outbox_size = '1MB';
-SELECT pg_reload_conf();
-\c contrib_regression
+SELECT count(durable_event.publish_event('filling', i::text, to_jsonb(repeat(i::text, 200)))) FROM generate_series(1, 3000) AS i;
+SET durable_event.max_outbox_size = '1MB';
 \set VERBOSITY terse
 SELECT durable_event.publish_event('t', 'k', '{}');
 \set VERBOSITY default
-ALTER SYSTEM RESET durable_event.max_outbox_size;
-SELECT pg_reload_conf();
-\c contrib_regression
+RESET durable_event.max_outbox_size;
 SELECT durable_event.publish_event('t', 'k', '{}') IS NOT NULL AS published;

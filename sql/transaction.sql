@@ -130,11 +130,12 @@ SELECT pg_temp.publish('read only');
 ROLLBACK;
 -- parallel plans do not take it along
 SELECT proparallel FROM pg_proc WHERE proname = 'publish_event';
-CREATE FUNCTION pg_temp.lying(key text) RETURNS uuid LANGUAGE plpgsql PARALLEL SAFE AS
+CREATE FUNCTION lying(key text) RETURNS uuid LANGUAGE plpgsql PARALLEL SAFE AS
 $$ BEGIN RETURN durable_event.publish_event('tx', key, '{}'); END $$;
 SET force_parallel_mode = on;
-SELECT pg_temp.lying('parallel');
+SELECT lying('parallel');
 RESET force_parallel_mode;
+DROP FUNCTION lying;
 -- a cancelled statement, and a statement that fails at commit
 BEGIN;
 SELECT pg_temp.publish('f1');

@@ -1,0 +1,166 @@
+# durable_event: build, install and test through PGXS.
+#
+#   make, make install, make installcheck    as with every extension
+#   make test     everything: unit, regress, isolation, TAP with a real Kafka
+#   make demo     a temporary server, broker and handler, and events flowing
+#   make bench    publish, relay and proxy figures as ratios
+#   make unit     the pure units alone
+#
+# test and demo first install the Debian packages that are missing (and say which); they need
+# neither root nor an installed durable_event.  Another PostgreSQL: PG_CONFIG=/path/to/pg_config.
+
+MODULE_big = durable_event
+EXTENSION = durable_event
+PGFILEDESC = "durable_event - transactional events from SQL to Kafka and to HTTP handlers"
+
+# Base names must be unique over both folders: PGXS names dependency files by base name.
+OBJS = \
+	extension/control.o \
+	extension/ddl.o \
+	extension/durable_event.o \
+	extension/event.o \
+	extension/guc.o \
+	extension/horizon.o \
+	extension/outbox.o \
+	extension/publish.o \
+	extension/shmem.o \
+	extension/state.o \
+	extension/stats.o \
+	extension/trigger.o \
+	worker/answer.o \
+	worker/backoff.o \
+	worker/delivery.o \
+	worker/envelope.o \
+	worker/group.o \
+	worker/group_report.o \
+	worker/http.o \
+	worker/http_hosts.o \
+	worker/http_transfer.o \
+	worker/json.o \
+	worker/kafka_admin.o \
+	worker/kafka_conf.o \
+	worker/kafka_consumer.o \
+	worker/kafka_handle.o \
+	worker/kafka_partition.o \
+	worker/kafka_producer.o \
+	worker/launcher.o \
+	worker/main.o \
+	worker/partition.o \
+	worker/proxy.o \
+	worker/registry.o \
+	worker/relay.o \
+	worker/sender.o \
+	worker/topic.o \
+	worker/tracker.o \
+	worker/window.o
+
+# Where this file is: a VPATH build has its own current directory, and $(srcdir) is known
+# only after the include below.
+here := $(dir $(firstword $(MAKEFILE_LIST)))
+
+DATA = $(patsubst $(here)%,%,$(wildcard $(here)extension/durable_event--*.sql))
+SHLIB_LINK = -lrdkafka -lcurl
+
+# Every file is a test: none can be forgotten in a list.  Both kinds have their expected
+# output in expected/, so their names must differ.
+# The first creates the extension for the others.
+REGRESS = install $(filter-out install,$(sort $(patsubst $(here)sql/%.sql,%,$(wildcard $(here)sql/*.sql))))
+ISOLATION = $(sort $(patsubst $(here)test/specs/%.spec,%,$(wildcard $(here)test/specs/*.spec)))
+
+# The library must be preloaded, which a server that happens to run has not done: the tests
+# start their own.  --outputdir: the isolation tester looks there for expected/.
+REGRESS_OPTS = --encoding=UTF8 --no-locale --temp-instance=./tmp_check_regress --temp-config=$(srcdir)/test/regress.conf
+ISOLATION_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
+	--temp-instance=./tmp_check_iso --temp-config=$(srcdir)/test/regress.conf
+
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin \
+	tmp_check_regress results regression.diffs regression.out
+
+PG_CONFIG ?= pg_config
+export PG_CONFIG
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(wildcard $(PGXS)),)
+
+include $(PGXS)
+
+# Makefile.global has just reset it; override: also with PROVE_FLAGS given to make
+override PROVE_FLAGS += -I $(abspath $(srcdir))/test/lib
+
+# In a VPATH build only sources may be found elsewhere: with VPATH itself make would take the
+# objects of an earlier build in the source tree for its own.
+ifneq ($(abspath $(srcdir)),$(CURDIR))
+override srcdir := $(abspath $(srcdir))
+override VPATH :=
+vpath %.c $(srcdir)
+vpath %.control $(srcdir)
+endif
+
+# Debian's PGXS is built without dependency tracking: without this line a changed header
+# rebuilds nothing.
+$(OBJS): $(wildcard $(srcdir)/extension/*.h $(srcdir)/worker/*.h)
+
+# A VPATH build has no folders for the objects; absolute, or make finds those of the sources.
+$(OBJS): | $(CURDIR)/extension $(CURDIR)/worker
+$(CURDIR)/extension $(CURDIR)/worker:
+	mkdir -p $@
+
+# ---- programs for the tests: the development broker, and the tests' eyes on Kafka
+
+test/broker/broker test/kafka/admin: %: $(srcdir)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -o $@ $< $(LDFLAGS) -lrdkafka
+
+broker: test/broker/broker
+test-programs: test/broker/broker test/kafka/admin
+
+# ---- unit tests: test/unit/test_x.c is a program that prints TAP; the sources it tests are
+# named in its comment "links: worker/x.c worker/y.c".  Those that use server facilities get
+# the frontend flavour of them.
+
+UNIT_PROGRAMS = $(sort $(patsubst $(here)%.c,%,$(wildcard $(here)test/unit/test_*.c)))
+unit_links = $(addprefix $(srcdir)/,$(shell sed -n 's|.*links: *\([^*]*\).*|\1|p' $(1)))
+
+.SECONDEXPANSION:
+$(UNIT_PROGRAMS): %: $(srcdir)/%.c $$(call unit_links,$(srcdir)/$$*.c) \
+		$(wildcard $(srcdir)/test/unit/*.h $(srcdir)/extension/*.h $(srcdir)/worker/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fPIC,$(CFLAGS)) -DFRONTEND -I$(srcdir)/test/unit $(CPPFLAGS) \
+		-o $@ $(filter %.c,$^) \
+		-L$(pkglibdir) -L$(libdir) $(LDFLAGS) -lpgcommon -lpgport -lcrypto -lm
+
+unit-programs: $(UNIT_PROGRAMS)
+
+unit: unit-programs
+	prove --exec '' $(addprefix ./,$(UNIT_PROGRAMS))
+
+.PHONY: broker test-programs unit unit-programs
+
+else
+
+# The targets below install what is missing and start again.
+all install installcheck unit broker test-programs:
+	@echo 'No PostgreSQL server headers: "$(PG_CONFIG) --pgxs" names no existing file.' >&2
+	@echo 'Run "$(here)test/install-deps build", or give PG_CONFIG=/path/to/pg_config.' >&2
+	@false
+
+endif
+
+# What was given to make as a variable reaches the scripts through the environment.
+export PG_CFLAGS PROVE_TESTS PROVE_FLAGS TESTS KEEP
+
+test:
+	$(here)test/run
+
+demo:
+	$(here)test/install-deps demo
+	$(here)test/demo/run
+
+bench:
+	$(here)test/install-deps test
+	$(here)test/bench/run
+
+.PHONY: all test demo bench

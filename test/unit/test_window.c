@@ -1,0 +1,141 @@
+/*
+ * The relay's window against an oracle that keeps every event and looks
+ * through all of them: ids with gaps, acknowledgements in any order, twice and
+ * of before a reset, full windows, positions moved on without an event.
+ *
+ * links: worker/window.c
+ */
+#include "tap.h"
+#include "worker/window.h"
+
+#define STEPS 1000000
+#define MAX_EVENTS 4096			/* handed over between two resets */
+#define CAPACITY 64				/* a power of two: not rounded up */
+
+typedef struct Event
+{
+	uint64_t	token;
+	int64_t		id;
+	int64_t		created_at;
+	uint32_t	bytes;
+	uint16_t	overhead;
+	bool		acked;
+} Event;
+
+static Event events[MAX_EVENTS];
+static int	n;
+static int64_t position;
+
+/* The first unacknowledged event, NULL = none. */
+static Event *
+oldest(void)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!events[i].acked)
+			return &events[i];
+	}
+	return NULL;
+}
+
+/* Does the window say what the oracle knows? */
+static bool
+agrees(DeWindow *window)
+{
+	Event	   *first = oldest();
+	int			unacked = 0;
+	size_t		cost = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].acked)
+			continue;
+		unacked++;
+		cost += events[i].bytes + events[i].overhead;
+	}
+	return de_window_unacked(window) == unacked && de_window_cost(window) == cost &&
+		de_window_position(window) == position &&
+		de_window_acked(window) == (first != NULL ? first->id - 1 : position) &&
+		de_window_oldest(window) == (first != NULL ? first->created_at : 0);
+}
+
+int
+main(void)
+{
+	DeWindow   *window = de_window_create(CAPACITY);
+	uint64_t	stale = 0;
+	bool		agreed = true;
+	bool		acks_right = true;
+	bool		stale_right = true;
+	bool		full_right = true;
+	bool		ids_right = true;
+	bool		never_fell = true;
+	int64_t		acked = 0;
+
+	tap_seed();
+	de_window_reset(window, 0);
+	for (int step = 0; step < STEPS; step++)
+	{
+		uint64_t	what = tap_random(100);
+		uint32_t	bytes = 0;
+
+		if (what < 45 && n < MAX_EVENTS)
+		{
+			Event	   *first = oldest();
+			bool		full = first != NULL && &events[n] - first >= CAPACITY;
+			Event	   *event = &events[n];
+
+			full_right &= de_window_is_full(window) == full;
+			if (full)
+				continue;
+			event->token = de_window_next_token(window);
+			event->id = position + 1 + (int64_t) tap_random(3);
+			event->created_at = event->id * 10 + 1;
+			event->bytes = (uint32_t) tap_random(1000);
+			event->overhead = (uint16_t) tap_random(1000);
+			event->acked = false;
+			de_window_add(window, event->id, event->created_at, event->bytes, event->overhead);
+			position = event->id;
+			n++;
+		}
+		else if (what < 90 && n > 0)
+		{
+			/* one of the last ones, acknowledged already or not */
+			Event	   *event = &events[n - 1 - (int) tap_random(n < 80 ? n : 80)];
+
+			ids_right &= de_window_id(window, event->token) == (event->acked ? -1 : event->id);
+			acks_right &= de_window_ack(window, event->token, &bytes) == !event->acked;
+			if (!event->acked)
+				acks_right &= bytes == event->bytes;
+			event->acked = true;
+		}
+		else if (what < 95)
+		{
+			position += (int64_t) tap_random(5);
+			de_window_advance(window, position);
+		}
+		else if (what < 97 && step > 100)
+			stale_right &= stale == 0 || !de_window_ack(window, stale - 1, &bytes);
+		else if (n == MAX_EVENTS || tap_random(200) == 0)
+		{
+			/* a rewind: what was in flight is forgotten, its tokens are void */
+			stale = de_window_next_token(window);
+			position = de_window_acked(window);
+			acked = position;
+			de_window_reset(window, position);
+			n = 0;
+		}
+		never_fell &= de_window_acked(window) >= acked;
+		acked = de_window_acked(window);
+		if (step % 16 == 0)
+			agreed &= agrees(window);
+	}
+	ok(agreed, "positions, counts and costs are those of the oracle");
+	ok(acks_right, "an event is acknowledged once, with its bytes");
+	ok(ids_right, "ids are found by token while unacknowledged");
+	ok(stale_right, "a token of before a reset hits nothing");
+	ok(full_right, "full when the oldest event and the next one are too far apart");
+	ok(never_fell, "the acknowledged position never falls");
+	de_window_destroy(window);
+	return tap_done();
+}

@@ -1,0 +1,85 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.h
+ *		The request and the answer of the delivery protocol
+ *		(docs/reference.md, "Delivery"): what is POSTed for a run of records,
+ *		what the handler's answer means.  Pure: no Kafka, no HTTP, no clock.
+ *		Implemented by delivery.c (request) and answer.c (answer).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_DELIVERY_H
+#define DE_DELIVERY_H
+
+#include "lib/stringinfo.h"
+#include "worker/http.h"
+#include "worker/kafka.h"
+
+typedef enum DeDeliveryMode
+{
+	DE_DELIVERY_SINGLE,
+	DE_DELIVERY_BATCH
+} DeDeliveryMode;
+
+/* A request body under construction; all memory in the context it was begun in. */
+typedef struct DeDeliveryBody
+{
+	DeDeliveryMode mode;
+	StringInfoData json;
+	int			nevents;
+	int64		first_offset;
+	int64		last_offset;
+	uint8		digest[32];		/* of group, topic, partition, offsets, ids; after finish */
+	StringInfoData identity;	/* what digest is of */
+	char		trace_id[33];	/* of the first event that has a traceparent; "" = none */
+	bool		trace_sampled;	/* some event's trace is recorded by its publisher */
+} DeDeliveryBody;
+
+extern void de_delivery_begin(DeDeliveryBody *body, DeDeliveryMode mode, const char *group,
+							  const char *topic, int32 partition);
+
+/*
+ * Appends one record as a CloudEvent; offsets ascend; exactly one in single
+ * mode.  May throw only out_of_memory.  The caller keeps the body below 1 GB
+ * (a record may grow sixfold by escapes).
+ */
+extern void de_delivery_append(DeDeliveryBody *body, const DeRecord *record);
+extern void de_delivery_finish(DeDeliveryBody *body);
+
+/* Frees what the body holds. */
+extern void de_delivery_free(DeDeliveryBody *body);
+
+typedef struct DeDeliveryAttempt
+{
+	const char *group;
+	const char *topic;
+	int32		partition;
+	int			attempt;		/* from 1 */
+	int			timeout_ms;
+	int32		generation;		/* durable-event-term */
+	int64		unix_seconds;	/* webhook-timestamp */
+	const char *secret;			/* "" = unsigned */
+	const char *previous_secret;	/* "" = none */
+} DeDeliveryAttempt;
+
+/*
+ * The header lines of one attempt, "name: value", palloc'd in the current
+ * context (one chunk for all the text, one for the array); returns their
+ * number.  The body must be finished.
+ */
+extern int	de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt,
+								const char ***headers);
+
+typedef enum DeVerdict
+{
+	DE_VERDICT_ACKNOWLEDGED,	/* all processed: advance */
+	DE_VERDICT_RETRY			/* the whole batch again, after backoff */
+} DeVerdict;
+
+/*
+ * Reads an answer; for RETRY the reason (for last_error; printable ASCII) goes
+ * into reason.  Never throws, whatever the answer.
+ */
+extern DeVerdict de_delivery_interpret(const DeHttpResult *result, char *reason, int reason_size);
+
+#endif							/* DE_DELIVERY_H */

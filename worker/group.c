@@ -1,0 +1,620 @@
+/*-------------------------------------------------------------------------
+ *
+ * group.c
+ *		Runs one consumer group: joins, hands the assignment to partitions,
+ *		commits, gives the assignment back, leaves.
+ *
+ * Giving back.  Whether Kafka revokes the assignment or we want to leave, the
+ * way is the same: the partitions take and send nothing more; answers under
+ * way are awaited for at most shutdown_timeout; what they acknowledged is
+ * committed, awaited for at most COMMIT_WAIT_MS; then the partitions go.
+ * Meanwhile the loop serves all other groups: every wait here is a deadline
+ * of the timer.  When the assignment is lost there is nothing to wait for:
+ * somebody else has the partitions already.
+ *
+ * Commits.  The offsets come from the partitions' trackers alone.  A failed
+ * commit loses nothing: the value is sent again with the next tick.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/epoll.h>
+
+#include "utils/memutils.h"
+
+#include "extension/guc.h"
+#include "worker/group.h"
+#include "worker/main.h"
+
+/* Figures and commits. */
+#define TICK_MS 1000
+
+/* Between two members that join, so that brokers are not flooded. */
+#define JOIN_INTERVAL_MS 20
+
+/* For the broker to confirm what is committed before partitions go. */
+#define COMMIT_WAIT_MS 1000
+
+/* For the broker to take our leave. */
+#define CLOSE_WAIT_MS 1000
+
+/* Between attempts to make a member. */
+#define START_BACKOFF_MIN_MS 1000
+#define START_BACKOFF_MAX_MS 60000
+
+/* A topic's usual number, to divide the memory of prefetched records by. */
+#define EXPECTED_PARTITIONS 4
+
+/* How soon a topic that is created later shall be noticed. */
+#define METADATA_REFRESH_MIN_MS 2000
+#define METADATA_REFRESH_MAX_MS 10000
+
+static void group_timer_expired(void *owner);
+static void group_schedule(DeGroup *group, int64 due);
+static void group_start(DeGroup *group);
+static DeConsumer *group_create_consumer(DeGroup *group, char *error, int error_size);
+static void group_start_later(DeGroup *group, const char *reason);
+static void group_tick(DeGroup *group);
+static void group_handle_event(DeGroup *group, const DeConsumerEvent *event);
+static void group_take_assignment(DeGroup *group, const DeConsumerEvent *event);
+static void group_note_committed(DeGroup *group, const DeConsumerEvent *event);
+static void group_commit(DeGroup *group, bool probe);
+static void group_begin_drain(DeGroup *group);
+static void group_end_drain(DeGroup *group);
+static void group_drop_partitions(DeGroup *group);
+static void group_drop_consumer(DeGroup *group);
+
+/*
+ * Makes a group; see group.h.
+ */
+DeGroup *
+de_group_create(DeProxy *proxy, const DeGroupDefinition *definition)
+{
+	MemoryContext context = AllocSetContextCreate(de_worker->context, "durable_event group",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	DeGroup    *group = palloc0(sizeof(DeGroup));
+
+	group->proxy = proxy;
+	group->context = context;
+	group->definition_context = AllocSetContextCreate(context, "durable_event group definition",
+													  ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(group->definition_context);
+	group->definition = de_definition_copy(definition);
+	MemoryContextSwitchTo(old);
+
+	group->phase = DE_GROUP_PHASE_WAITING;
+	group->wanted = true;
+	group->reported_state = DE_GROUP_STARTING;
+	de_timer_init(&group->timer, group_timer_expired, group);
+	group_schedule(group, proxy->now + 1);
+	return group;
+}
+
+/*
+ * Takes a changed definition; see group.h.
+ */
+void
+de_group_redefine(DeGroup *group, const DeGroupDefinition *definition)
+{
+	const DeGroupDefinition *before = group->definition;
+	MemoryContext before_context = group->definition_context;
+	MemoryContext old;
+
+	if (group->wanted && de_definition_equal(before, definition))
+		return;
+
+	group->definition_context = AllocSetContextCreate(group->context,
+													  "durable_event group definition",
+													  ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(group->definition_context);
+	group->definition = de_definition_copy(definition);
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < group->npartitions; i++)
+		de_partition_redefine(group->partitions[i], group->definition);
+
+	group->wanted = true;
+	group->failed_starts = 0;
+	group->start_logged = false;
+	if (group->phase == DE_GROUP_PHASE_GONE)
+		group->phase = DE_GROUP_PHASE_WAITING;
+	if (group->phase == DE_GROUP_PHASE_WAITING)
+		group_schedule(group, group->proxy->now + 1);
+	else if (group->phase == DE_GROUP_PHASE_MEMBER && !group->stopping)
+	{
+		char		error[DE_KAFKA_ERROR_SIZE];
+
+		if (!de_definition_fits(before, group->definition))
+			de_group_restart(group);
+		else if (!de_definition_same_topics(before, group->definition) &&
+				 !de_consumer_subscribe(group->consumer, group->definition->topics,
+										group->definition->ntopics, error, sizeof(error)))
+			de_group_restart(group);
+	}
+	MemoryContextDelete(before_context);
+}
+
+/*
+ * Leaves and joins anew.
+ */
+void
+de_group_restart(DeGroup *group)
+{
+	de_group_stop(group);
+	group->wanted = true;
+	if (group->phase == DE_GROUP_PHASE_GONE)
+		group->phase = DE_GROUP_PHASE_WAITING;
+	if (group->phase == DE_GROUP_PHASE_WAITING)
+		group_schedule(group, group->proxy->now + 1);
+}
+
+/*
+ * Begins to leave.
+ */
+void
+de_group_stop(DeGroup *group)
+{
+	group->wanted = false;
+	if (group->phase == DE_GROUP_PHASE_WAITING)
+	{
+		de_timer_cancel(group->proxy->timers, &group->timer);
+		group->phase = DE_GROUP_PHASE_GONE;
+	}
+	else if (group->phase == DE_GROUP_PHASE_MEMBER && !group->stopping)
+	{
+		group->stopping = true;
+		group_begin_drain(group);
+	}
+	de_group_publish_state(group);
+}
+
+/*
+ * Frees the group; see group.h.
+ */
+void
+de_group_destroy(DeGroup *group)
+{
+	group_drop_consumer(group);
+	de_timer_cancel(group->proxy->timers, &group->timer);
+	if (group->status != NULL)
+		de_group_status_release(group->status);
+	MemoryContextDelete(group->context);
+}
+
+/*
+ * The timer stands for whatever the phase waits for.
+ */
+static void
+group_timer_expired(void *owner)
+{
+	DeGroup    *group = owner;
+
+	switch (group->phase)
+	{
+		case DE_GROUP_PHASE_WAITING:
+			group_start(group);
+			break;
+		case DE_GROUP_PHASE_MEMBER:
+			if (group->drain != DE_GROUP_NOT_DRAINING)
+				de_group_continue_drain(group, true);
+			else
+				group_tick(group);
+			break;
+		case DE_GROUP_PHASE_CLOSING:
+			/* the broker does not answer: it will find out by itself */
+			group_drop_consumer(group);
+			break;
+		case DE_GROUP_PHASE_GONE:
+			break;
+	}
+}
+
+static void
+group_schedule(DeGroup *group, int64 due)
+{
+	de_timer_set(group->proxy->timers, &group->timer, due);
+}
+
+/*
+ * Makes the member, if the group can run.
+ */
+static void
+group_start(DeGroup *group)
+{
+	char		error[DE_KAFKA_ERROR_SIZE];
+
+	if (group->status == NULL)
+		group->status = de_group_status_claim(de_worker->dboid, group->definition->name,
+											  de_worker->index);
+	if (group->status == NULL)
+	{
+		snprintf(error, sizeof(error),
+				 "durable_event.max_groups (%d) groups are running already", de_max_groups);
+		group_start_later(group, error);
+		return;
+	}
+	if (group->definition->invalid != NULL)
+	{
+		/* until the definition changes: no timer */
+		if (!group->start_logged)
+			ereport(LOG,
+					(errmsg("consumer group \"%s\" cannot be run", group->definition->name),
+					 errdetail("Its %s.", group->definition->invalid)));
+		group->start_logged = true;
+		de_group_report_error(group->status, group->definition->invalid);
+		de_group_publish_state(group);
+		return;
+	}
+
+	if (group->proxy->now < group->proxy->next_join_at)
+	{
+		group_schedule(group, group->proxy->next_join_at);
+		return;
+	}
+	group->proxy->next_join_at = group->proxy->now + JOIN_INTERVAL_MS;
+
+	group->consumer = group_create_consumer(group, error, sizeof(error));
+	if (group->consumer == NULL)
+	{
+		group_start_later(group, error);
+		return;
+	}
+	group->phase = DE_GROUP_PHASE_MEMBER;
+	group->failed_starts = 0;
+	group->start_logged = false;
+	de_group_publish_state(group);
+	group_schedule(group, group->proxy->now + TICK_MS);
+	ereport(DEBUG1,
+			(errmsg_internal("consumer group \"%s\" joins", group->definition->name)));
+}
+
+/*
+ * Makes the member and has its descriptor watched.  NULL with the reason.
+ */
+static DeConsumer *
+group_create_consumer(DeGroup *group, char *error, int error_size)
+{
+	DeProxy    *proxy = group->proxy;
+	DeConsumerOptions options;
+	struct epoll_event event;
+	DeConsumer *consumer;
+	int64		queue_bytes;
+
+	/* the half of proxy_memory that is not for bodies */
+	queue_bytes = (int64) de_proxy_memory * 1024 / 2 /
+		((int64) Max(proxy->ngroups, 1) * EXPECTED_PARTITIONS);
+
+	options.group_id = psprintf("%s%s", de_group_prefix, group->definition->name_utf8);
+	options.topics = group->definition->topics;
+	options.ntopics = group->definition->ntopics;
+	options.from_latest = group->definition->from_latest;
+	options.queue_bytes = (int) Min(Max(queue_bytes, 64 * 1024), 64 * 1024 * 1024);
+
+	/* the brokers of hundreds of groups are asked no more often than those of a hundred */
+	options.metadata_refresh_ms = Min(Max(proxy->ngroups_everywhere * 25, METADATA_REFRESH_MIN_MS),
+									  METADATA_REFRESH_MAX_MS);
+	consumer = de_consumer_create(&options, error, error_size);
+	if (consumer == NULL)
+		return NULL;
+
+	event.events = EPOLLIN;
+	event.data.ptr = group;
+	if (epoll_ctl(proxy->epoll_fd, EPOLL_CTL_ADD, de_consumer_fd(consumer), &event) < 0)
+	{
+		snprintf(error, error_size, "could not watch an event descriptor: %s", strerror(errno));
+		de_consumer_destroy(consumer);
+		return NULL;
+	}
+	return consumer;
+}
+
+/*
+ * Tries again later.
+ */
+static void
+group_start_later(DeGroup *group, const char *reason)
+{
+	int64		wait_ms;
+
+	/* said once: it is the same for as long as nobody changes something */
+	if (!group->start_logged)
+		ereport(LOG,
+				(errmsg("consumer group \"%s\" could not be started, it will be tried again",
+						group->definition->name),
+				 errdetail("%s.", reason),
+				 group->status == NULL ?
+					 errhint("You might need to increase durable_event.max_groups.") :
+					 0));
+	group->start_logged = true;
+	group->failed_starts++;
+	if (group->status != NULL)
+		de_group_report_error(group->status, reason);
+	de_group_publish_state(group);
+	wait_ms = (int64) START_BACKOFF_MIN_MS << Min(group->failed_starts - 1, 10);
+	group_schedule(group, group->proxy->now + Min(wait_ms, START_BACKOFF_MAX_MS));
+}
+
+/*
+ * What a member does each second: commit, tell, and look at its queue even if
+ * nothing woke it, since Kafka takes a member for dead that does not.
+ */
+static void
+group_tick(DeGroup *group)
+{
+	bool		probe = group->disconnected && group->proxy->now >= group->probe_at;
+
+	group_schedule(group, group->proxy->now + TICK_MS);
+	de_group_run(group);
+	if (group->phase != DE_GROUP_PHASE_MEMBER || group->drain != DE_GROUP_NOT_DRAINING)
+		return;
+	if (probe)
+		group->probe_at = group->proxy->now + DE_GROUP_PROBE_INTERVAL_MS;
+	group_commit(group, probe);
+	de_group_publish_figures(group);
+}
+
+/*
+ * Serves events, then records.
+ */
+void
+de_group_run(DeGroup *group)
+{
+	DeConsumerEvent event;
+
+	while (group->consumer != NULL && de_consumer_next_event(group->consumer, &event))
+		group_handle_event(group, &event);
+
+	if (group->phase == DE_GROUP_PHASE_CLOSING && de_consumer_closed(group->consumer))
+	{
+		group_drop_consumer(group);
+		return;
+	}
+	for (int i = 0; i < group->npartitions; i++)
+		de_partition_run(group->partitions[i]);
+}
+
+static void
+group_handle_event(DeGroup *group, const DeConsumerEvent *event)
+{
+	switch (event->type)
+	{
+		case DE_CONSUMER_ASSIGN:
+			group_take_assignment(group, event);
+			break;
+
+		case DE_CONSUMER_REVOKE:
+			if (group->phase == DE_GROUP_PHASE_CLOSING)
+				de_consumer_accept_revoke(group->consumer); /* drained before */
+			else
+			{
+				group->revoking = true;
+				if (group->drain == DE_GROUP_NOT_DRAINING)
+					group_begin_drain(group);
+			}
+			break;
+
+		case DE_CONSUMER_LOST:
+			group_drop_partitions(group);
+			de_consumer_accept_revoke(group->consumer);
+			group->assigned = false;
+			group->revoking = false;
+			if (group->drain != DE_GROUP_NOT_DRAINING)
+				group_end_drain(group);
+			de_group_publish_state(group);
+			break;
+
+		case DE_CONSUMER_COMMITTED:
+			group_note_committed(group, event);
+			break;
+
+		case DE_CONSUMER_ERROR:
+			de_group_report_error(group->status, event->notice.text);
+			if (event->notice.fatal)
+			{
+				bool		wanted = group->wanted;
+
+				group_drop_consumer(group);
+				if (wanted)
+					group_start_later(group, event->notice.text);
+			}
+			else if (event->notice.all_brokers_down)
+				de_group_set_disconnected(group, true, event->notice.text);
+			break;
+	}
+}
+
+/*
+ * Makes partitions of an assignment and starts fetching.
+ */
+static void
+group_take_assignment(DeGroup *group, const DeConsumerEvent *event)
+{
+	int32		generation = de_consumer_generation(group->consumer);
+
+	/* too late: it is revoked next */
+	if (group->phase == DE_GROUP_PHASE_CLOSING)
+	{
+		de_consumer_accept_assign(group->consumer);
+		return;
+	}
+
+	/* none is left over: a revoke came before; but if so, it would be lost */
+	group_drop_partitions(group);
+
+	group->partitions = MemoryContextAlloc(group->context,
+										   sizeof(DePartition *) * Max(event->npartitions, 1));
+	for (int i = 0; i < event->npartitions; i++)
+	{
+		DePartition *partition = de_partition_create(group->proxy, group, &group->memory_used,
+													 group->definition, event->partitions[i],
+													 generation);
+
+		de_partition_set_owner(event->partitions[i], partition);
+		group->partitions[group->npartitions++] = partition;
+	}
+	de_consumer_accept_assign(group->consumer);
+	group->assigned = true;
+	de_group_set_disconnected(group, false, NULL);
+	de_group_publish_state(group);
+	de_group_publish_figures(group);
+	ereport(DEBUG1,
+			(errmsg_internal("consumer group \"%s\" has %d partitions in generation %d",
+							 group->definition->name, group->npartitions, generation)));
+}
+
+static void
+group_note_committed(DeGroup *group, const DeConsumerEvent *event)
+{
+	DePartition *partition = de_partition_owner(event->partition);
+
+	/* a drain does not wait for an earlier commit before it sends the last one */
+	if (event->offset == partition->committing)
+		partition->committing = -1;
+	if (event->outcome == DE_KAFKA_OK)
+	{
+		partition->committed = event->offset;
+		de_group_set_disconnected(group, false, NULL);
+	}
+	else
+		de_group_report_error(group->status, event->notice.text);
+	if (group->drain == DE_GROUP_AWAITING_COMMITS)
+		de_group_continue_drain(group, false);
+}
+
+/*
+ * Commits what has moved; a probe also what has not.
+ */
+static void
+group_commit(DeGroup *group, bool probe)
+{
+	bool		any = false;
+
+	for (int i = 0; i < group->npartitions; i++)
+	{
+		DePartition *partition = group->partitions[i];
+		int64		position = de_partition_position(partition);
+
+		if (position < 0 || partition->committing >= 0 ||
+			(position == partition->committed && !probe))
+			continue;
+		partition->committing = position;
+		de_partition_commit(partition->source, position);
+		any = true;
+	}
+	if (any)
+		de_consumer_send_commits(group->consumer);
+}
+
+/*
+ * Stops the partitions and waits for what is under way.
+ */
+static void
+group_begin_drain(DeGroup *group)
+{
+	for (int i = 0; i < group->npartitions; i++)
+		de_partition_quiesce(group->partitions[i]);
+	group->drain = DE_GROUP_AWAITING_ANSWERS;
+	group_schedule(group, group->proxy->now + de_shutdown_timeout + 1);
+	de_group_continue_drain(group, false);
+}
+
+/*
+ * Goes on as soon as there is nothing left to wait for, or no time.
+ */
+void
+de_group_continue_drain(DeGroup *group, bool timed_out)
+{
+	if (group->drain == DE_GROUP_AWAITING_ANSWERS)
+	{
+		for (int i = 0; i < group->npartitions && !timed_out; i++)
+		{
+			if (de_partition_busy(group->partitions[i]))
+				return;
+		}
+		group->drain = DE_GROUP_AWAITING_COMMITS;
+		group_schedule(group, group->proxy->now + COMMIT_WAIT_MS);
+		for (int i = 0; i < group->npartitions; i++)
+		{
+			DePartition *partition = group->partitions[i];
+
+			if (partition->committing != de_partition_position(partition))
+				partition->committing = -1;
+		}
+		group_commit(group, false);
+		timed_out = false;
+	}
+
+	for (int i = 0; i < group->npartitions && !timed_out; i++)
+	{
+		if (group->partitions[i]->committing >= 0)
+			return;
+	}
+	group_end_drain(group);
+}
+
+/*
+ * The partitions go; to Kafka, or with us.
+ */
+static void
+group_end_drain(DeGroup *group)
+{
+	group->drain = DE_GROUP_NOT_DRAINING;
+	group_drop_partitions(group);
+	if (group->revoking)
+	{
+		group->revoking = false;
+		group->assigned = false;
+		de_consumer_accept_revoke(group->consumer);
+	}
+	if (group->stopping)
+	{
+		de_consumer_close(group->consumer);
+		group->phase = DE_GROUP_PHASE_CLOSING;
+		group_schedule(group, group->proxy->now + CLOSE_WAIT_MS);
+	}
+	else
+		group_schedule(group, group->proxy->now + TICK_MS);
+	de_group_publish_state(group);
+	de_group_publish_figures(group);
+}
+
+static void
+group_drop_partitions(DeGroup *group)
+{
+	for (int i = 0; i < group->npartitions; i++)
+		de_partition_destroy(group->partitions[i]);
+	if (group->partitions != NULL)
+		pfree(group->partitions);
+	group->partitions = NULL;
+	group->npartitions = 0;
+	group->failing = false;
+}
+
+/*
+ * Lets the member go, whatever it is doing; the group starts anew if it is
+ * wanted.
+ */
+static void
+group_drop_consumer(DeGroup *group)
+{
+	group_drop_partitions(group);
+	if (group->disconnected)
+		group->proxy->ndisconnected--;
+	group->disconnected = false;
+	if (group->consumer != NULL)
+	{
+		(void) epoll_ctl(group->proxy->epoll_fd, EPOLL_CTL_DEL, de_consumer_fd(group->consumer),
+						 NULL);
+		de_consumer_destroy(group->consumer);
+	}
+	group->consumer = NULL;
+	group->assigned = false;
+	group->revoking = false;
+	group->stopping = false;
+	group->drain = DE_GROUP_NOT_DRAINING;
+	de_timer_cancel(group->proxy->timers, &group->timer);
+	group->phase = group->wanted ? DE_GROUP_PHASE_WAITING : DE_GROUP_PHASE_GONE;
+	if (group->wanted)
+		group_schedule(group, group->proxy->now + 1);
+}

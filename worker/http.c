@@ -1,0 +1,706 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.c
+ *		HTTP client of the proxy: handles, loop, requests.  With
+ *		http_transfer.c the only user of libcurl.
+ *
+ * One epoll descriptor holds libcurl's sockets and one timer, and is itself
+ * one descriptor in the worker's wait set: PostgreSQL 15 cannot take an event
+ * out of a wait set, and libcurl's sockets come and go (pitfall 3).
+ *
+ * Nothing of PostgreSQL is called from inside libcurl: its callbacks write to
+ * malloc'd memory of bounded size and return a code (pitfall 2).  Signals are
+ * blocked around each call into it, because a resolver thread inherits the
+ * mask of the thread that starts it (pitfall 1).
+ *
+ * An "engine" is a libcurl multi handle with its connections, caches and
+ * settings.  A reload starts a new one and lets the old one finish what is
+ * under way.  Changing options on the handles would not do: pooled connections
+ * skip the address check and the TLS handshake, and libcurl keeps a parsed CA
+ * file for a day, so that an address taken off the list or a certificate
+ * replaced would go on being used.
+ *
+ * Requests keep their easy handle for the next one: its creation and two dozen
+ * options cost more than a small request.
+ *
+ * Main thread of the proxy only.  After a crash nothing is left to clean up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+
+#include "extension/guc.h"
+#include "worker/http_internal.h"
+#include "worker/main.h"
+
+/* Idle connections kept by an engine, over all hosts */
+#define HTTP_MAX_IDLE_CONNECTIONS 256
+
+/* Finished requests kept for reuse; each is a few kB and an easy handle */
+#define HTTP_MAX_IDLE_REQUESTS 128
+
+/* Memory for the answer that such a request keeps */
+#define HTTP_MAX_IDLE_BODY 4096
+
+#define HTTP_CONNECT_TIMEOUT_MS 10000
+
+#define HTTP_EVENTS_PER_WAIT 64
+#define HTTP_ROUNDS_PER_RUN 16	/* then the caller looks after its other work */
+
+struct DeHttp
+{
+	int			epoll_fd;
+	int			timer_fd;
+	int64		armed_us;		/* what timer_fd is set to; -1 = not */
+	bool		refused;		/* a request was finished by de_http_post itself */
+	int			nactive;
+	uint32		last_serial;
+	slist_head	engines;		/* the first is for new requests, the others end */
+	dlist_head	requests;		/* all under way */
+	dlist_head	finished;		/* all finished, oldest first */
+	dlist_head	returned;		/* of those, what the caller has seen and not released */
+};
+
+static HttpEngine *http_engine_create(DeHttp *http);
+static void http_engine_destroy(HttpEngine *engine);
+static void http_engine_retire(DeHttp *http);
+static HttpEngine *http_engine_find(DeHttp *http, uint32 serial);
+static void http_collect(HttpEngine *engine);
+static void http_arm(DeHttp *http);
+static DeHttpRequest *http_request_get(HttpEngine *engine);
+static DeHttpRequest *http_request_create(HttpEngine *engine);
+static void http_request_free(DeHttpRequest *request);
+static void http_move_to_finished(DeHttpRequest *request);
+static int64 http_now_us(void);
+
+/* called by libcurl */
+static int	http_socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg,
+								 void *socket_arg);
+static int	http_timer_callback(CURLM *multi, long timeout_ms, void *arg);
+
+/* ---- life ---- */
+
+DeHttp *
+de_http_create(void)
+{
+	static bool initialized = false;
+	DeHttp	   *http;
+	struct epoll_event event = {0};
+	HttpEngine *engine;
+
+	/* here and not in _PG_init: what it starts would not survive a fork (pitfall 8) */
+	if (!initialized)
+	{
+		if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("could not initialize libcurl")));
+		initialized = true;
+	}
+
+	http = calloc(1, sizeof(DeHttp));
+	if (http == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	http->armed_us = -1;
+	slist_init(&http->engines);
+	dlist_init(&http->requests);
+	dlist_init(&http->finished);
+	dlist_init(&http->returned);
+
+	http->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	http->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	event.events = EPOLLIN;
+	event.data.u64 = 0;			/* serial 0: the timer */
+	if (http->epoll_fd < 0 || http->timer_fd < 0 ||
+		epoll_ctl(http->epoll_fd, EPOLL_CTL_ADD, http->timer_fd, &event) < 0)
+	{
+		int			save_errno = errno;
+
+		if (http->epoll_fd >= 0)
+			close(http->epoll_fd);
+		if (http->timer_fd >= 0)
+			close(http->timer_fd);
+		free(http);
+		errno = save_errno;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create descriptors for HTTP requests: %m")));
+	}
+	ReserveExternalFD();
+	ReserveExternalFD();
+
+	engine = http_engine_create(http);
+	if (engine == NULL)
+	{
+		de_http_destroy(http);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	}
+	slist_push_head(&http->engines, &engine->node);
+	return http;
+}
+
+/*
+ * Takes over the settings by a new engine, also when none has changed: the
+ * certificate files may have.  Without memory for it the old one goes on.
+ */
+void
+de_http_reload(DeHttp *http)
+{
+	HttpEngine *engine = http_engine_create(http);
+
+	if (engine == NULL)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not reload the settings of HTTP requests: out of memory")));
+		return;
+	}
+	slist_push_head(&http->engines, &engine->node);
+	http_engine_retire(http);
+	http_arm(http);
+}
+
+/* Ends requests under way as well. */
+void
+de_http_destroy(DeHttp *http)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &http->requests)
+		de_http_release(http, dlist_container(DeHttpRequest, node, iter.cur));
+	dlist_foreach_modify(iter, &http->finished)
+		de_http_release(http, dlist_container(DeHttpRequest, node, iter.cur));
+	dlist_foreach_modify(iter, &http->returned)
+		de_http_release(http, dlist_container(DeHttpRequest, node, iter.cur));
+	while (!slist_is_empty(&http->engines))
+		http_engine_destroy(slist_container(HttpEngine, node,
+											slist_pop_head_node(&http->engines)));
+	close(http->timer_fd);
+	close(http->epoll_fd);
+	ReleaseExternalFD();
+	ReleaseExternalFD();
+	free(http);
+}
+
+/* An engine with the current settings; NULL when out of memory. */
+static HttpEngine *
+http_engine_create(DeHttp *http)
+{
+	HttpEngine *engine = calloc(1, sizeof(HttpEngine));
+	char		invalid[128] = "";
+	sigset_t	saved;
+
+	if (engine == NULL)
+		return NULL;
+	engine->http = http;
+	if (++http->last_serial == 0)
+		http->last_serial = 1;
+	engine->serial = http->last_serial;
+	engine->deadline_us = -1;
+	dlist_init(&engine->idle);
+	engine->ca_file = strdup(de_handler_ca_file);
+	engine->cert_file = strdup(de_handler_cert_file);
+	engine->key_file = strdup(de_handler_key_file);
+	engine->hosts = de_http_hosts_parse(de_handler_hosts, invalid, sizeof(invalid));
+
+	de_worker_block_signals(&saved);
+	engine->multi = curl_multi_init();
+	de_worker_restore_signals(&saved);
+
+	if (engine->ca_file == NULL || engine->cert_file == NULL || engine->key_file == NULL ||
+		engine->hosts == NULL || engine->multi == NULL ||
+		curl_multi_setopt(engine->multi, CURLMOPT_SOCKETFUNCTION,
+						  http_socket_callback) != CURLM_OK ||
+		curl_multi_setopt(engine->multi, CURLMOPT_SOCKETDATA, engine) != CURLM_OK ||
+		curl_multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, http_timer_callback) != CURLM_OK ||
+		curl_multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine) != CURLM_OK ||
+		curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS,
+						  (long) HTTP_MAX_IDLE_CONNECTIONS) != CURLM_OK)
+	{
+		http_engine_destroy(engine);
+		return NULL;
+	}
+
+	if (invalid[0] != '\0')
+		ereport(LOG,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("entry \"%s\" of durable_event.handler_hosts is ignored", invalid),
+				 errhint("Entries are host names, patterns such as *.example.com, "
+						 "addresses and networks such as 10.0.0.0/8, separated by commas.")));
+	return engine;
+}
+
+/* Frees an engine that has no requests any more and is in no list. */
+static void
+http_engine_destroy(HttpEngine *engine)
+{
+	sigset_t	saved;
+
+	Assert(engine->nrequests == 0);
+	de_worker_block_signals(&saved);
+	while (!dlist_is_empty(&engine->idle))
+		http_request_free(dlist_container(DeHttpRequest, node,
+										  dlist_pop_head_node(&engine->idle)));
+	if (engine->multi != NULL)
+		curl_multi_cleanup(engine->multi);
+	de_worker_restore_signals(&saved);
+	de_http_hosts_free(engine->hosts);
+	free(engine->ca_file);
+	free(engine->cert_file);
+	free(engine->key_file);
+	free(engine);
+}
+
+/* Destroys engines that are not the first and have nothing to do. */
+static void
+http_engine_retire(DeHttp *http)
+{
+	slist_mutable_iter iter;
+
+	slist_foreach_modify(iter, &http->engines)
+	{
+		HttpEngine *engine = slist_container(HttpEngine, node, iter.cur);
+
+		if (engine->nrequests == 0 && &engine->node != slist_head_node(&http->engines))
+		{
+			slist_delete_current(&iter);
+			http_engine_destroy(engine);
+		}
+	}
+}
+
+static HttpEngine *
+http_engine_find(DeHttp *http, uint32 serial)
+{
+	slist_iter	iter;
+
+	slist_foreach(iter, &http->engines)
+	{
+		HttpEngine *engine = slist_container(HttpEngine, node, iter.cur);
+
+		if (engine->serial == serial)
+			return engine;
+	}
+	return NULL;
+}
+
+/* ---- the loop ---- */
+
+int
+de_http_fd(DeHttp *http)
+{
+	return http->epoll_fd;
+}
+
+int
+de_http_active(DeHttp *http)
+{
+	return http->nactive;
+}
+
+/*
+ * Lets libcurl work on the sockets that are ready and the timers that are due.
+ *
+ * Timers are looked up by the clock and not by timer_fd, which exists only to
+ * wake the worker: no descriptor has to be read, and a late or early
+ * expiration does no harm.
+ */
+void
+de_http_run(DeHttp *http)
+{
+	struct epoll_event events[HTTP_EVENTS_PER_WAIT];
+	slist_iter	iter;
+	sigset_t	saved;
+	int			running;
+
+	http->refused = false;
+	de_worker_block_signals(&saved);
+	for (int round = 0; round < HTTP_ROUNDS_PER_RUN; round++)
+	{
+		int			nevents = epoll_wait(http->epoll_fd, events, HTTP_EVENTS_PER_WAIT, 0);
+		int64		now_us;
+
+		for (int i = 0; i < nevents; i++)
+		{
+			HttpEngine *engine = http_engine_find(http, (uint32) (events[i].data.u64 >> 32));
+			int			mask = 0;
+
+			if (engine == NULL)	/* the timer */
+				continue;
+			if (events[i].events & EPOLLIN)
+				mask |= CURL_CSELECT_IN;
+			if (events[i].events & EPOLLOUT)
+				mask |= CURL_CSELECT_OUT;
+			if (events[i].events & (EPOLLERR | EPOLLHUP))
+				mask |= CURL_CSELECT_ERR;
+			(void) curl_multi_socket_action(engine->multi,
+											(curl_socket_t) (uint32) events[i].data.u64,
+											mask, &running);
+		}
+
+		now_us = http_now_us();
+		slist_foreach(iter, &http->engines)
+		{
+			HttpEngine *engine = slist_container(HttpEngine, node, iter.cur);
+
+			if (engine->deadline_us >= 0 && engine->deadline_us <= now_us)
+			{
+				engine->deadline_us = -1;
+				(void) curl_multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+			}
+			http_collect(engine);
+		}
+
+		if (nevents < HTTP_EVENTS_PER_WAIT)
+			break;
+	}
+	http_arm(http);
+	de_worker_restore_signals(&saved);
+}
+
+/* Takes what libcurl has finished. */
+static void
+http_collect(HttpEngine *engine)
+{
+	CURLMsg    *message;
+	int			left;
+
+	while ((message = curl_multi_info_read(engine->multi, &left)) != NULL)
+	{
+		DeHttpRequest *request = NULL;
+		CURLcode	code;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		code = message->data.result;	/* gone with the removal below */
+		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
+		(void) curl_multi_remove_handle(engine->multi, request->easy);
+		de_http_transfer_finish(request, code);
+		http_move_to_finished(request);
+	}
+}
+
+/*
+ * Sets the timer to the earliest deadline.  A timer set to an earlier time is
+ * left alone: deadlines move on with each answer, and one needless wake-up
+ * when it expires is cheaper than a system call for each request.
+ */
+static void
+http_arm(DeHttp *http)
+{
+	struct itimerspec spec = {{0}};
+	slist_iter	iter;
+	int64		deadline_us = http->refused ? 1 : -1;
+
+	slist_foreach(iter, &http->engines)
+	{
+		HttpEngine *engine = slist_container(HttpEngine, node, iter.cur);
+
+		if (engine->deadline_us >= 0 && (deadline_us < 0 || engine->deadline_us < deadline_us))
+			deadline_us = engine->deadline_us;
+	}
+	if (deadline_us == http->armed_us)
+		return;
+	if (http->armed_us >= 0 && (deadline_us < 0 || deadline_us > http->armed_us) &&
+		http->armed_us > http_now_us())
+		return;
+
+	/* zero would disarm; setting also takes an expiration back that nobody has read */
+	if (deadline_us >= 0)
+	{
+		deadline_us = Max(deadline_us, 1);
+		spec.it_value.tv_sec = deadline_us / 1000000;
+		spec.it_value.tv_nsec = (deadline_us % 1000000) * 1000;
+	}
+	(void) timerfd_settime(http->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
+	http->armed_us = deadline_us;
+}
+
+/* ---- requests ---- */
+
+/*
+ * Starts a POST.  Only hands it to libcurl, which begins with it in
+ * de_http_run(): no thread is started here, so signals need not be blocked.
+ */
+DeHttpRequest *
+de_http_post(DeHttp *http, const char *url, const char *const *headers, int nheaders,
+			 const char *body, size_t body_len, int timeout_ms, void *opaque,
+			 char *error, int error_size)
+{
+	HttpEngine *engine = slist_container(HttpEngine, node, slist_head_node(&http->engines));
+	DeHttpRequest *request;
+	CURL	   *easy;
+	CURLMcode	code;
+
+	error[0] = '\0';
+	timeout_ms = Max(timeout_ms, 1);
+
+	request = http_request_get(engine);
+	if (request == NULL)
+	{
+		snprintf(error, error_size, "out of memory");
+		return NULL;
+	}
+	request->opaque = opaque;
+	request->timeout_ms = timeout_ms;
+	request->sent_len = body_len;
+	easy = request->easy;
+
+	if (!de_http_transfer_set_url(request, url, error, error_size))
+	{
+		http_request_free(request);
+		return NULL;
+	}
+
+	request->headers = de_http_transfer_build_headers(headers, nheaders);
+	if (request->headers == NULL ||
+		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers) != CURLE_OK ||
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) != CURLE_OK ||
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body_len > 0 ? body : "") != CURLE_OK ||
+		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) timeout_ms) != CURLE_OK ||
+		curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+						 (long) Min(timeout_ms, HTTP_CONNECT_TIMEOUT_MS)) != CURLE_OK)
+	{
+		snprintf(error, error_size, "out of memory");
+		http_request_free(request);
+		return NULL;
+	}
+
+	request->state = HTTP_ACTIVE;
+	engine->nrequests++;
+	http->nactive++;
+	dlist_push_tail(&http->requests, &request->node);
+
+	if (!request->name_allowed && !de_http_hosts_have_networks(engine->hosts))
+	{
+		/* no address can make it allowed: do not even ask for one */
+		request->result.outcome = DE_HTTP_NOBODY;
+		de_http_transfer_set_error(request, "resolve",
+								   "host is not allowed by durable_event.handler_hosts");
+		http_move_to_finished(request);
+		http->refused = true;
+	}
+	else if ((code = curl_multi_add_handle(engine->multi, easy)) != CURLM_OK)
+	{
+		request->result.outcome = DE_HTTP_NOBODY;
+		de_http_transfer_set_error(request, "connect", curl_multi_strerror(code));
+		http_move_to_finished(request);
+		http->refused = true;
+	}
+	http_arm(http);
+	return request;
+}
+
+DeHttpRequest *
+de_http_next_finished(DeHttp *http)
+{
+	DeHttpRequest *request;
+
+	if (dlist_is_empty(&http->finished))
+		return NULL;
+	request = dlist_container(DeHttpRequest, node, dlist_pop_head_node(&http->finished));
+	dlist_push_tail(&http->returned, &request->node);
+	return request;
+}
+
+void *
+de_http_opaque(DeHttpRequest *request)
+{
+	return request->opaque;
+}
+
+const DeHttpResult *
+de_http_result(DeHttpRequest *request)
+{
+	Assert(request->state == HTTP_FINISHED);
+	return &request->result;
+}
+
+/*
+ * Gives a request back, for reuse if its engine is still the one in use.
+ * Cancelling one under way closes its connection (its stream, with HTTP/2).
+ */
+void
+de_http_release(DeHttp *http, DeHttpRequest *request)
+{
+	HttpEngine *engine = request->engine;
+	sigset_t	saved;
+
+	Assert(request->state != HTTP_IDLE);
+	if (request->state == HTTP_ACTIVE)
+	{
+		de_worker_block_signals(&saved);
+		(void) curl_multi_remove_handle(engine->multi, request->easy);
+		de_worker_restore_signals(&saved);
+		http->nactive--;
+	}
+	dlist_delete(&request->node);
+	engine->nrequests--;
+
+	free(request->headers);
+	request->headers = NULL;
+	if (request->body_size > HTTP_MAX_IDLE_BODY)
+	{
+		free(request->body);
+		request->body = NULL;
+		request->body_size = 0;
+	}
+	if (&engine->node == slist_head_node(&http->engines) && engine->nidle < HTTP_MAX_IDLE_REQUESTS)
+	{
+		request->state = HTTP_IDLE;
+		dlist_push_head(&engine->idle, &request->node);
+		engine->nidle++;
+	}
+	else
+	{
+		http_request_free(request);
+		http_engine_retire(http);
+	}
+	http_arm(http);
+}
+
+/* An idle request of the engine, or a new one; NULL when out of memory. */
+static DeHttpRequest *
+http_request_get(HttpEngine *engine)
+{
+	DeHttpRequest *request;
+
+	if (dlist_is_empty(&engine->idle))
+		request = http_request_create(engine);
+	else
+	{
+		/* the last one used: its URL and its connection are the likeliest to fit */
+		request = dlist_container(DeHttpRequest, node, dlist_pop_head_node(&engine->idle));
+		engine->nidle--;
+	}
+	if (request == NULL)
+		return NULL;
+
+	request->body_len = 0;
+	request->headers_len = 0;
+	request->too_large = false;
+	request->out_of_memory = false;
+	request->has_content_length = false;
+	request->retry_after_ms = -1;
+	request->refusal[0] = '\0';
+	request->curl_error[0] = '\0';
+	memset(&request->result, 0, offsetof(DeHttpResult, error));
+	request->result.error[0] = '\0';
+	request->result.retry_after_ms = -1;
+	return request;
+}
+
+static DeHttpRequest *
+http_request_create(HttpEngine *engine)
+{
+	DeHttpRequest *request = calloc(1, sizeof(DeHttpRequest));
+
+	if (request == NULL)
+		return NULL;
+	request->engine = engine;
+	request->easy = curl_easy_init();
+	if (request->easy == NULL || !de_http_transfer_set_options(request))
+	{
+		http_request_free(request);
+		return NULL;
+	}
+	return request;
+}
+
+/* Frees a request that is in no list and not with libcurl. */
+static void
+http_request_free(DeHttpRequest *request)
+{
+	if (request->easy != NULL)
+		curl_easy_cleanup(request->easy);
+	free(request->headers);
+	free(request->body);
+	free(request->url);
+	free(request);
+}
+
+/* Files a request that libcurl has no longer (or never had). */
+static void
+http_move_to_finished(DeHttpRequest *request)
+{
+	DeHttp	   *http = request->engine->http;
+
+	if (request->result.body == NULL)
+		request->result.body = "";
+	request->state = HTTP_FINISHED;
+	http->nactive--;
+	dlist_delete(&request->node);
+	dlist_push_tail(&http->finished, &request->node);
+}
+
+static int64
+http_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* ---- called by libcurl: no palloc, no ereport, no interrupts (pitfall 2) ---- */
+
+/*
+ * Watches a socket or stops to.  A failure is not returned: libcurl would give
+ * up all transfers of the engine for it, where only this one's timeout is due.
+ */
+static int
+http_socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	HttpEngine *engine = arg;
+	struct epoll_event event = {0};
+
+	(void) easy;
+	(void) socket_arg;
+	if (what == CURL_POLL_REMOVE)
+	{
+		(void) epoll_ctl(engine->http->epoll_fd, EPOLL_CTL_DEL, fd, &event);
+		return 0;
+	}
+
+	if (what & CURL_POLL_IN)
+		event.events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		event.events |= EPOLLOUT;
+	event.data.u64 = ((uint64) engine->serial << 32) | (uint32) fd;
+	if (socket_arg == NULL)
+	{
+		(void) curl_multi_assign(engine->multi, fd, engine);
+		if (epoll_ctl(engine->http->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 || errno != EEXIST)
+			return 0;
+	}
+	(void) epoll_ctl(engine->http->epoll_fd, EPOLL_CTL_MOD, fd, &event);
+	return 0;
+}
+
+/* Notes when libcurl wants to be called; http_arm() sets the timer once for all notes. */
+static int
+http_timer_callback(CURLM *multi, long timeout_ms, void *arg)
+{
+	HttpEngine *engine = arg;
+	int64		now_us = http_now_us();
+
+	(void) multi;
+	if (timeout_ms < 0)
+		engine->deadline_us = -1;
+	else if (timeout_ms > 0 || engine->deadline_us < 0 || engine->deadline_us > now_us)
+		engine->deadline_us = now_us + (int64) timeout_ms * 1000;
+	/* else it is due already: another time would only set the timer again */
+	return 0;
+}

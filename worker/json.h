@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.h
+ *		JSON of strangers: is it any, and its tokens.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_JSON_H
+#define DE_JSON_H
+
+#include "common/jsonapi.h"
+
+/*
+ * Deeper JSON is not taken for JSON.  Common parsers have limits from 512
+ * upwards: one record that a handler cannot parse would fail its whole batch,
+ * again and again.
+ */
+#define DE_JSON_MAX_DEPTH 500
+
+/*
+ * Is this JSON in UTF-8, without NUL, not nested too deep?  Neither recurses
+ * nor allocates nor throws.
+ */
+extern bool de_json_valid(const char *s, int len);
+
+/* Tokens as they are written, escapes not resolved.  Allocates nothing, never throws. */
+extern void de_json_begin(JsonLexContext *lex, const char *s, int len);
+
+/* The next token; JSON_TOKEN_INVALID for what is none. */
+extern JsonTokenType de_json_next(JsonLexContext *lex);
+
+/* Is the current token written exactly so? */
+extern bool de_json_token_is(const JsonLexContext *lex, const char *raw);
+
+#endif							/* DE_JSON_H */

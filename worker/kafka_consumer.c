@@ -1,0 +1,621 @@
+/*-------------------------------------------------------------------------
+ *
+ * kafka_consumer.c
+ *		One member of one consumer group, on a librdkafka handle of its own.
+ *
+ * Rules that the rest of the proxy relies on:
+ *
+ *	 - No callbacks (pitfall 2): rebalances, commit results, errors and logs
+ *	   come as events from the consumer queue; records from one queue per
+ *	   partition.  All queues of the group write to one eventfd.
+ *	 - A partition's queue is taken off the consumer queue before
+ *	   rd_kafka_assign().  Taken off later, what was fetched in between sits in
+ *	   the wrong queue.
+ *	 - Assignor roundrobin, so eager on every version: cooperative-sticky
+ *	   aborts the process on librdkafka before 2.3.0 (its issue 4308), and an
+ *	   abort of a worker restarts the whole server.
+ *	 - Offsets are committed by rd_kafka_commit_queue() only.  The synchronous
+ *	   call waits for the broker without limit.
+ *
+ * rd_kafka_assign, rd_kafka_subscribe and rd_kafka_consumer_group_metadata
+ * wait for the handle's own main thread, which never waits for the network:
+ * microseconds.
+ *
+ * Memory is a context per consumer; besides out of memory nothing here throws.
+ * A crash of the process needs nothing from here: the broker gives the
+ * partitions to others after the session timeout.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "utils/memutils.h"
+
+#include "worker/kafka_consumer.h"
+
+/*
+ * The library's main thread rounds a sleep down to whole milliseconds and
+ * then spins until its timer is due (mended in 2.5).  More timer slack than
+ * that ends the spin: 330 idle groups fall from a third of a core to 7 %.
+ * Threads inherit the slack of their creator.  It delays timers only; what
+ * arrives on a socket or in a queue wakes at once.
+ */
+#define CONSUMER_TIMER_SLACK_NS (10 * 1000 * 1000UL)
+
+/*
+ * After so many ms without a heartbeat the broker gives a member's partitions
+ * to others: what a killed worker's events wait for.  The library's 45 s are
+ * long for that; brokers accept no less than 6 s by default.
+ */
+#define CONSUMER_SESSION_TIMEOUT "10000"
+
+static bool consumer_configure(DeConsumer *consumer, const DeConsumerOptions *options,
+							   char *error, int error_size);
+static void consumer_release_event(DeConsumer *consumer);
+static bool consumer_handle_rebalance(DeConsumer *consumer, DeConsumerEvent *event);
+static void consumer_take_assignment(DeConsumer *consumer,
+									 const rd_kafka_topic_partition_list_t *list);
+static bool consumer_next_commit_result(DeConsumer *consumer, DeConsumerEvent *event);
+static int32 consumer_read_generation(DeConsumer *consumer);
+static char *consumer_serialize_metadata(rd_kafka_consumer_group_metadata_t *metadata,
+										 size_t *size);
+static DeConsumerPartition *consumer_find_partition(DeConsumer *consumer, const char *topic,
+													int32 number);
+static void consumer_drop_partitions(DeConsumer *consumer);
+
+/*
+ * Creates a member of a group and subscribes; see kafka.h.
+ */
+DeConsumer *
+de_consumer_create(const DeConsumerOptions *options, char *error, int error_size)
+{
+	MemoryContext context;
+	DeConsumer *consumer;
+	bool		ok;
+
+	context = AllocSetContextCreate(TopMemoryContext, "durable_event consumer",
+									ALLOCSET_SMALL_SIZES);
+	consumer = MemoryContextAllocZero(context, sizeof(DeConsumer));
+	consumer->context = context;
+	consumer->assignment_context = AllocSetContextCreate(context, "durable_event assignment",
+														 ALLOCSET_SMALL_SIZES);
+	consumer->generation = -1;
+	consumer->fd = de_kafka_eventfd_create();
+	if (consumer->fd < 0)
+	{
+		snprintf(error, error_size, "could not create an event descriptor: %s", strerror(errno));
+		MemoryContextDelete(context);
+		return NULL;
+	}
+
+	ok = consumer_configure(consumer, options, error, error_size);
+	if (ok)
+	{
+		rd_kafka_poll_set_consumer(consumer->rk);
+		consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
+		de_kafka_queue_notify(consumer->queue, consumer->fd);
+		ok = de_consumer_subscribe(consumer, options->topics, options->ntopics,
+								   error, error_size);
+	}
+	if (!ok)
+	{
+		de_consumer_destroy(consumer);
+		return NULL;
+	}
+	return consumer;
+}
+
+/*
+ * Creates the library's handle.  False with the reason in error.
+ */
+static bool
+consumer_configure(DeConsumer *consumer, const DeConsumerOptions *options,
+				   char *error, int error_size)
+{
+	/* what an operator may set otherwise in kafka_config */
+	static const char *const defaults[] = {
+		"fetch.wait.max.ms", "500",
+		"session.timeout.ms", CONSUMER_SESSION_TIMEOUT,
+		"heartbeat.interval.ms", "3000",
+		NULL
+	};
+	char		queue_kbytes[16];
+	char		queue_messages[16];
+	char		fetch_bytes[16];
+	char		refresh_ms[16];
+	const char *fixed[] = {
+		"group.id", options->group_id,
+		"partition.assignment.strategy", "roundrobin",
+		"enable.auto.commit", "false",
+		"enable.auto.offset.store", "false",
+		"auto.offset.reset", options->from_latest ? "latest" : "earliest",
+		"enable.partition.eof", "true",
+		"allow.auto.create.topics", "false",
+		"queued.max.messages.kbytes", queue_kbytes,
+		"queued.min.messages", queue_messages,
+		"fetch.message.max.bytes", fetch_bytes,
+		"topic.metadata.refresh.interval.ms", refresh_ms,
+		NULL
+	};
+	char		text[DE_KAFKA_ERROR_SIZE];
+	rd_kafka_conf_t *conf;
+	int			slack;
+	int			queue_bytes = Max(options->queue_bytes, 64 * 1024);
+
+	/*
+	 * A queue that has reached a threshold is looked at again by the library
+	 * after up to a second (until 2.2.0, which made that an option, below):
+	 * it has to last for that second, so it takes its whole budget.  A queued
+	 * record costs about 400 bytes besides its data, hence the two halves.
+	 * An event larger than a fetch still comes, alone.
+	 */
+	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d", Max(queue_bytes / 2 / 1024, 1));
+	snprintf(queue_messages, sizeof(queue_messages), "%d",
+			 Min(Max(queue_bytes / 2 / 400, 100), 100000));
+	snprintf(fetch_bytes, sizeof(fetch_bytes), "%d",
+			 Min(Max(queue_bytes / 4, 32 * 1024), 1024 * 1024));
+	snprintf(refresh_ms, sizeof(refresh_ms), "%d", options->metadata_refresh_ms);
+
+	conf = de_kafka_conf_build_with_defaults(defaults, fixed,
+											 RD_KAFKA_EVENT_REBALANCE |
+												 RD_KAFKA_EVENT_OFFSET_COMMIT |
+												 RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG,
+											 error, error_size);
+	if (conf == NULL)
+		return false;
+
+	if (rd_kafka_version() >= 0x02020000)
+		(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", text, sizeof(text));
+
+	/* our own waits stay exact: linger and backoff are timeouts of this thread */
+	slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+	(void) prctl(PR_SET_TIMERSLACK, CONSUMER_TIMER_SLACK_NS, 0, 0, 0);
+	consumer->rk = de_kafka_new(RD_KAFKA_CONSUMER, conf, error, error_size);
+	if (slack > 0)
+		(void) prctl(PR_SET_TIMERSLACK, (unsigned long) slack, 0, 0, 0);
+	return consumer->rk != NULL;
+}
+
+/*
+ * Replaces the subscription; see kafka.h.
+ */
+bool
+de_consumer_subscribe(DeConsumer *consumer, const char *const *topics, int ntopics,
+					  char *error, int error_size)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(ntopics);
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < ntopics; i++)
+		rd_kafka_topic_partition_list_add(list, topics[i], RD_KAFKA_PARTITION_UA);
+	err = rd_kafka_subscribe(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		snprintf(error, error_size, "could not subscribe: %s", rd_kafka_err2str(err));
+		return false;
+	}
+	return true;
+}
+
+int
+de_consumer_fd(DeConsumer *consumer)
+{
+	return consumer->fd;
+}
+
+/*
+ * Returns the next event; see kafka.h.
+ *
+ * The descriptor is drained before the queue, never after: an event that
+ * came in between would have spent its wake-up.
+ */
+bool
+de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
+{
+	memset(event, 0, offsetof(DeConsumerEvent, notice));
+	event->notice.fatal = false;
+	event->notice.all_brokers_down = false;
+	event->notice.text[0] = '\0';
+
+	if (consumer->event != NULL && consumer_next_commit_result(consumer, event))
+		return true;
+	consumer_release_event(consumer);
+
+	if (consumer->has_stashed)
+	{
+		consumer->has_stashed = false;
+		event->type = DE_CONSUMER_ERROR;
+		event->notice = consumer->stashed;
+		return true;
+	}
+
+	de_kafka_eventfd_drain(consumer->fd);
+	while ((consumer->event = rd_kafka_queue_poll(consumer->queue, 0)) != NULL)
+	{
+		switch (rd_kafka_event_type(consumer->event))
+		{
+			case RD_KAFKA_EVENT_REBALANCE:
+				if (consumer_handle_rebalance(consumer, event))
+					return true;
+				break;
+
+			case RD_KAFKA_EVENT_OFFSET_COMMIT:
+				consumer->event_index = 0;
+				if (consumer_next_commit_result(consumer, event))
+					return true;
+				break;
+
+			case RD_KAFKA_EVENT_FETCH:
+
+				/*
+				 * A record in the wrong queue: the rule above is broken.  The
+				 * records behind it must not be acknowledged, so this
+				 * assignment ends.
+				 */
+				event->type = DE_CONSUMER_ERROR;
+				event->notice.fatal = true;
+				snprintf(event->notice.text, sizeof(event->notice.text),
+						 "a record came outside of its partition's queue");
+				return true;
+
+			default:
+				if (de_kafka_notice_from_event(consumer->rk, consumer->event, &event->notice))
+				{
+					event->type = DE_CONSUMER_ERROR;
+					return true;
+				}
+				break;
+		}
+		consumer_release_event(consumer);
+	}
+	return false;
+}
+
+static void
+consumer_release_event(DeConsumer *consumer)
+{
+	if (consumer->event != NULL)
+		rd_kafka_event_destroy(consumer->event);
+	consumer->event = NULL;
+}
+
+/*
+ * Turns a rebalance into ASSIGN, REVOKE or LOST; false if there is nothing to
+ * tell the caller.
+ */
+static bool
+consumer_handle_rebalance(DeConsumer *consumer, DeConsumerEvent *event)
+{
+	switch (rd_kafka_event_error(consumer->event))
+	{
+		case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+			consumer_take_assignment(consumer,
+									 rd_kafka_event_topic_partition_list(consumer->event));
+			event->type = DE_CONSUMER_ASSIGN;
+			break;
+
+		case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
+			event->type = rd_kafka_assignment_lost(consumer->rk) ?
+				DE_CONSUMER_LOST :
+				DE_CONSUMER_REVOKE;
+			break;
+
+		default:
+			/* the library asks to be put in a known state: without partitions */
+			event->type = DE_CONSUMER_LOST;
+			break;
+	}
+	event->partitions = consumer->partitions;
+	event->npartitions = consumer->npartitions;
+	return true;
+}
+
+/*
+ * Makes partitions[] of a new assignment, each with its own queue.
+ */
+static void
+consumer_take_assignment(DeConsumer *consumer, const rd_kafka_topic_partition_list_t *list)
+{
+	MemoryContext old;
+
+	consumer_drop_partitions(consumer);
+	consumer->serial++;
+	consumer->generation = consumer_read_generation(consumer);
+
+	old = MemoryContextSwitchTo(consumer->assignment_context);
+	consumer->partitions = palloc0(sizeof(DeConsumerPartition *) * Max(list->cnt, 1));
+	for (int i = 0; i < list->cnt; i++)
+	{
+		DeConsumerPartition *partition = palloc0(sizeof(DeConsumerPartition));
+
+		partition->consumer = consumer;
+		partition->topic = pstrdup(list->elems[i].topic);
+		partition->number = list->elems[i].partition;
+		partition->end = -1;
+		partition->commit = -1;
+		partition->queue = rd_kafka_queue_get_partition(consumer->rk, partition->topic,
+														partition->number);
+		if (partition->queue != NULL)
+		{
+			rd_kafka_queue_forward(partition->queue, NULL);
+			de_kafka_queue_notify(partition->queue, consumer->fd);
+		}
+		else
+		{
+			/* it would stand still without anybody noticing */
+			consumer->has_stashed = true;
+			memset(&consumer->stashed, 0, sizeof(consumer->stashed));
+			consumer->stashed.fatal = true;
+			snprintf(consumer->stashed.text, sizeof(consumer->stashed.text),
+					 "no queue for topic \"%s\" partition %d", partition->topic,
+					 partition->number);
+		}
+		consumer->partitions[consumer->npartitions++] = partition;
+	}
+	MemoryContextSwitchTo(old);
+	consumer->assigning = true;
+}
+
+/*
+ * Fills in the result for the next partition of the commit event at hand;
+ * false when there is none left (or it is no commit event).
+ */
+static bool
+consumer_next_commit_result(DeConsumer *consumer, DeConsumerEvent *event)
+{
+	rd_kafka_event_t *source = consumer->event;
+	rd_kafka_topic_partition_list_t *list;
+
+	if (rd_kafka_event_type(source) != RD_KAFKA_EVENT_OFFSET_COMMIT)
+		return false;
+
+	/* of a former assignment: says nothing about this one */
+	if ((uintptr_t) rd_kafka_event_opaque(source) != (uintptr_t) consumer->serial)
+		return false;
+
+	list = rd_kafka_event_topic_partition_list(source);
+	while (list != NULL && consumer->event_index < list->cnt)
+	{
+		rd_kafka_topic_partition_t *element = &list->elems[consumer->event_index++];
+		rd_kafka_resp_err_t err = rd_kafka_event_error(source);
+
+		event->partition = consumer_find_partition(consumer, element->topic, element->partition);
+		if (event->partition == NULL)
+			continue;
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			err = element->err;
+		event->type = DE_CONSUMER_COMMITTED;
+		event->offset = element->offset;
+		event->outcome = err == RD_KAFKA_RESP_ERR_NO_ERROR ?
+			DE_KAFKA_OK :
+			de_kafka_classify(consumer->rk, err);
+		if (event->outcome != DE_KAFKA_OK)
+			snprintf(event->notice.text, sizeof(event->notice.text),
+					 "could not commit offset " INT64_FORMAT " of topic \"%s\" partition %d: %s",
+					 event->offset, element->topic, element->partition, rd_kafka_err2str(err));
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Returns the generation of the group.
+ *
+ * The library has no call for it, but a member's metadata contain it, and can
+ * be serialized.  The layout is private; so it is found out, by serializing
+ * metadata made with a known generation, not assumed.  Should that fail, the
+ * clock takes its place: also a number that grows from one owner of a
+ * partition to the next, unless their clocks disagree.
+ */
+static int32
+consumer_read_generation(DeConsumer *consumer)
+{
+	const int32 known = 0x5AC3965A;
+	rd_kafka_consumer_group_metadata_t *probe;
+	rd_kafka_consumer_group_metadata_t *metadata;
+	char	   *probe_bytes;
+	char	   *bytes;
+	size_t		probe_size;
+	size_t		size;
+	int32		generation = -1;
+
+	probe = rd_kafka_consumer_group_metadata_new_with_genid("", known, "", NULL);
+	metadata = rd_kafka_consumer_group_metadata(consumer->rk);
+	probe_bytes = consumer_serialize_metadata(probe, &probe_size);
+	bytes = consumer_serialize_metadata(metadata, &size);
+	if (probe_bytes != NULL && bytes != NULL)
+	{
+		char	   *found = memmem(probe_bytes, probe_size, &known, sizeof(known));
+
+		if (found != NULL && (found - probe_bytes) + sizeof(generation) <= size)
+			memcpy(&generation, bytes + (found - probe_bytes), sizeof(generation));
+	}
+	if (probe_bytes != NULL)
+		rd_kafka_mem_free(NULL, probe_bytes);
+	if (bytes != NULL)
+		rd_kafka_mem_free(NULL, bytes);
+
+	if (generation < 0)
+		generation = (int32) (time(NULL) & PG_INT32_MAX);
+	return generation;
+}
+
+/*
+ * Serializes and frees metadata; NULL if that is not possible.
+ */
+static char *
+consumer_serialize_metadata(rd_kafka_consumer_group_metadata_t *metadata, size_t *size)
+{
+	void	   *bytes = NULL;
+	rd_kafka_error_t *error;
+
+	if (metadata == NULL)
+		return NULL;
+	error = rd_kafka_consumer_group_metadata_write(metadata, &bytes, size);
+	rd_kafka_consumer_group_metadata_destroy(metadata);
+	if (error == NULL)
+		return bytes;
+	rd_kafka_error_destroy(error);
+	return NULL;
+}
+
+static DeConsumerPartition *
+consumer_find_partition(DeConsumer *consumer, const char *topic, int32 number)
+{
+	for (int i = 0; i < consumer->npartitions; i++)
+	{
+		DeConsumerPartition *partition = consumer->partitions[i];
+
+		if (partition->number == number && strcmp(partition->topic, topic) == 0)
+			return partition;
+	}
+	return NULL;
+}
+
+/*
+ * Starts fetching the partitions of an ASSIGN event, from their committed
+ * offsets.
+ */
+void
+de_consumer_accept_assign(DeConsumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	if (!consumer->assigning)
+		return;
+	consumer->assigning = false;
+
+	list = rd_kafka_topic_partition_list_new(consumer->npartitions);
+	for (int i = 0; i < consumer->npartitions; i++)
+		rd_kafka_topic_partition_list_add(list, consumer->partitions[i]->topic,
+										  consumer->partitions[i]->number);
+	rd_kafka_assign(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/*
+ * Gives all partitions back, after REVOKE or LOST; they are gone afterwards.
+ */
+void
+de_consumer_accept_revoke(DeConsumer *consumer)
+{
+	consumer_drop_partitions(consumer);
+	consumer->serial++;
+	rd_kafka_assign(consumer->rk, NULL);
+}
+
+static void
+consumer_drop_partitions(DeConsumer *consumer)
+{
+	for (int i = 0; i < consumer->npartitions; i++)
+	{
+		DeConsumerPartition *partition = consumer->partitions[i];
+
+		de_partition_release_record(partition);
+		if (partition->queue != NULL)
+			rd_kafka_queue_destroy(partition->queue);
+	}
+	consumer->partitions = NULL;
+	consumer->npartitions = 0;
+	consumer->assigning = false;
+	MemoryContextReset(consumer->assignment_context);
+}
+
+int32
+de_consumer_generation(DeConsumer *consumer)
+{
+	return consumer->generation;
+}
+
+int
+de_consumer_partition_count(DeConsumer *consumer)
+{
+	return consumer->npartitions;
+}
+
+/*
+ * Sends the noted offsets in one request; results come as COMMITTED events.
+ */
+void
+de_consumer_send_commits(DeConsumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	list = rd_kafka_topic_partition_list_new(consumer->npartitions);
+	for (int i = 0; i < consumer->npartitions; i++)
+	{
+		DeConsumerPartition *partition = consumer->partitions[i];
+
+		if (partition->commit < 0)
+			continue;
+		rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
+			partition->commit;
+		partition->commit = -1;
+	}
+
+	/* cannot fail here: it only queues a request to the handle's main thread */
+	if (list->cnt > 0)
+		(void) rd_kafka_commit_queue(consumer->rk, list, consumer->queue, NULL,
+									 (void *) (uintptr_t) consumer->serial);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/*
+ * Begins to leave the group; see kafka.h.
+ *
+ * The queue for the closing has to be another one than the consumer's own:
+ * that one is forwarded to it, and would be to itself.
+ */
+void
+de_consumer_close(DeConsumer *consumer)
+{
+	rd_kafka_error_t *error;
+	rd_kafka_queue_t *queue;
+
+	if (consumer->closing)
+		return;
+	consumer->closing = true;
+
+	queue = rd_kafka_queue_new(consumer->rk);
+	de_kafka_queue_notify(queue, consumer->fd);
+	error = rd_kafka_consumer_close_queue(consumer->rk, queue);
+	if (error != NULL)
+	{
+		/* after a fatal error there is nothing to leave any more */
+		rd_kafka_error_destroy(error);
+		rd_kafka_queue_destroy(queue);
+		consumer->closed = true;
+		return;
+	}
+	consumer_release_event(consumer);
+	rd_kafka_queue_destroy(consumer->queue);
+	consumer->queue = queue;
+}
+
+bool
+de_consumer_closed(DeConsumer *consumer)
+{
+	return consumer->closed || (consumer->closing && rd_kafka_consumer_closed(consumer->rk));
+}
+
+/*
+ * Frees the consumer; its handle goes in the background.
+ */
+void
+de_consumer_destroy(DeConsumer *consumer)
+{
+	consumer_drop_partitions(consumer);
+	consumer_release_event(consumer);
+	if (consumer->queue != NULL)
+		rd_kafka_queue_destroy(consumer->queue);
+	if (consumer->rk != NULL)
+		de_kafka_destroy_in_background(consumer->rk, consumer->fd);
+	else
+		close(consumer->fd);
+	MemoryContextDelete(consumer->context);
+}

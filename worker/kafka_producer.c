@@ -1,0 +1,305 @@
+/*-------------------------------------------------------------------------
+ *
+ * kafka_producer.c
+ *		The relay's producer.
+ *
+ * What order and delivery rest on, all of it fixed:
+ *		enable.idempotence			the broker drops what a retry repeats and
+ *									refuses what would overtake
+ *		enable.gapless.guarantee	without it a refused record is skipped and
+ *									its queued successors are sent
+ *		acks = all					implied, said for the reader
+ *		message.timeout.ms = 0		a record that times out is a gap
+ *		partitioner murmur2_random	a key's partition is the one that Java
+ *									clients compute
+ *		allow.auto.create.topics	off: a topic that the broker makes up has the
+ *									broker's partitions, not the event type's
+ *
+ * The library's own queue limits are set beyond what the relay lets in flight
+ * (relay_buffer_size, which it counts with what a record costs in memory, not
+ * only its bytes).  They are the second line: RETRIABLE from
+ * de_producer_send() is legal and rare.
+ *
+ * Memory is by malloc: nothing here may throw while a handle exists that
+ * nobody would destroy then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "extension/guc.h"
+#include "worker/kafka_internal.h"
+#include "worker/kafka_producer.h"
+
+/*
+ * Properties that kafka_config may override.  lz4: the headers of neighbours
+ * are nearly the same, so it saves most of the bytes; measured, it drains a
+ * backlog faster than no compression does (zstd: slower), and a single event
+ * arrives as soon.
+ */
+static const char *const producer_defaults[] = {
+	"compression.codec", "lz4",
+	NULL
+};
+
+/* Delivery reports taken out of an event at once. */
+#define PRODUCER_REPORTS 128
+
+/* Room in a request for what comes with the largest event: names of headers, framing. */
+#define PRODUCER_MESSAGE_OVERHEAD (64 * 1024)
+
+static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
+							DeDeliveryCallback delivered, void *arg);
+
+/*
+ * Makes a producer; see kafka.h.  Throws out of memory only, and only before
+ * there is a handle.
+ */
+DeProducer *
+de_producer_create(char *error, int error_size)
+{
+	char		linger[16];
+	char		queue_kbytes[16];
+	char		message_bytes[16];
+	const char *const fixed[] = {
+		"enable.idempotence", "true",
+		"enable.gapless.guarantee", "true",
+		"acks", "all",
+		"message.timeout.ms", "0",
+		"partitioner", "murmur2_random",
+		"allow.auto.create.topics", "false",
+		"linger.ms", linger,
+		"queue.buffering.max.kbytes", queue_kbytes,
+		"queue.buffering.max.messages", "10000000",
+		"message.max.bytes", message_bytes,
+		NULL
+	};
+	int			message_size = de_max_event_size * 1024 + PRODUCER_MESSAGE_OVERHEAD;
+	rd_kafka_conf_t *conf;
+	DeProducer *producer;
+
+	snprintf(linger, sizeof(linger), "%d", de_relay_linger);
+	snprintf(message_bytes, sizeof(message_bytes), "%d", message_size);
+	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
+			 de_relay_buffer_size + 2 * (message_size / 1024));
+	conf = de_kafka_conf_build_with_defaults(producer_defaults, fixed,
+											 RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
+												 RD_KAFKA_EVENT_LOG,
+											 error, error_size);
+	if (conf == NULL)
+		return NULL;
+
+	producer = calloc(1, sizeof(DeProducer));
+	if (producer == NULL)
+	{
+		snprintf(error, error_size, "out of memory");
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	producer->fd = de_kafka_eventfd_create();
+	if (producer->fd < 0)
+	{
+		snprintf(error, error_size, "could not create an eventfd: %s", strerror(errno));
+		rd_kafka_conf_destroy(conf);
+		free(producer);
+		return NULL;
+	}
+	producer->rk = de_kafka_new(RD_KAFKA_PRODUCER, conf, error, error_size);
+	if (producer->rk == NULL)
+	{
+		close(producer->fd);
+		free(producer);
+		return NULL;
+	}
+
+	/* delivery reports, errors and logs on one queue, topic results on another */
+	rd_kafka_set_log_queue(producer->rk, NULL);
+	producer->queue = rd_kafka_queue_get_main(producer->rk);
+	producer->admin_queue = rd_kafka_queue_new(producer->rk);
+	de_kafka_queue_notify(producer->queue, producer->fd);
+	de_kafka_queue_notify(producer->admin_queue, producer->fd);
+	return producer;
+}
+
+/*
+ * The descriptor to wait for.
+ */
+int
+de_producer_fd(DeProducer *producer)
+{
+	return producer->fd;
+}
+
+/*
+ * Has any broker answered since the producer was made?
+ */
+bool
+de_producer_has_connected(DeProducer *producer)
+{
+	/* known from the first metadata; with a timeout of 0 it only looks */
+	char	   *id = rd_kafka_clusterid(producer->rk, 0);
+
+	if (id == NULL)
+		return false;
+	rd_kafka_mem_free(producer->rk, id);
+	return true;
+}
+
+/*
+ * The handle of a topic; NULL if the library refuses the name.
+ */
+DeProducerTopic *
+de_producer_topic(DeProducer *producer, const char *name)
+{
+	DeProducerTopic *topic;
+	int			len = strlen(name);
+
+	for (topic = producer->topics; topic != NULL; topic = topic->next)
+	{
+		if (strcmp(topic->name, name) == 0)
+			return topic;
+	}
+	topic = malloc(offsetof(DeProducerTopic, name) + len + 1);
+	if (topic == NULL)
+		return NULL;
+	topic->rkt = rd_kafka_topic_new(producer->rk, name, NULL);
+	if (topic->rkt == NULL)
+	{
+		free(topic);
+		return NULL;
+	}
+	memcpy(topic->name, name, len + 1);
+	topic->next = producer->topics;
+	producer->topics = topic;
+	return topic;
+}
+
+/*
+ * Queues a copy of a record; see kafka.h.
+ */
+DeKafkaOutcome
+de_producer_send(DeProducer *producer, DeProducerTopic *topic,
+				 const char *key, int key_len, const char *payload, int payload_len,
+				 const DeKafkaHeader *headers, int nheaders,
+				 uint64 token, char *error, int error_size)
+{
+	rd_kafka_headers_t *list = rd_kafka_headers_new(nheaders);
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < nheaders; i++)
+		rd_kafka_header_add(list, headers[i].name, headers[i].name_len,
+							headers[i].value, headers[i].value_len);
+
+	/* on success the library owns the headers */
+	err = rd_kafka_producev(producer->rk,
+							RD_KAFKA_V_RKT(topic->rkt),
+							RD_KAFKA_V_KEY(key, key_len),
+							RD_KAFKA_V_VALUE((void *) payload, payload_len),
+							RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							RD_KAFKA_V_HEADERS(list),
+							RD_KAFKA_V_OPAQUE((void *) (uintptr_t) token),
+							RD_KAFKA_V_END);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return DE_KAFKA_OK;
+	rd_kafka_headers_destroy(list);
+	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		return DE_KAFKA_RETRIABLE;
+	if (rd_kafka_fatal_error(producer->rk, error, error_size) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return DE_KAFKA_FATAL;
+	snprintf(error, error_size, "%s", rd_kafka_err2str(err));
+	/* nothing but a full queue passes by waiting for this producer */
+	return de_kafka_classify(producer->rk, err) == DE_KAFKA_REFUSED ?
+		DE_KAFKA_REFUSED :
+		DE_KAFKA_FATAL;
+}
+
+/*
+ * Drains what has happened; see kafka.h.
+ */
+void
+de_producer_poll(DeProducer *producer, DeDeliveryCallback delivered, DeNoticeCallback notice,
+				 void *arg)
+{
+	rd_kafka_event_t *event;
+
+	de_kafka_eventfd_drain(producer->fd);
+	while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
+	{
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+			producer_report(producer, event, delivered, arg);
+		else if (de_kafka_notice_from_event(producer->rk, event, &producer->notice))
+			notice(arg, &producer->notice);
+		rd_kafka_event_destroy(event);
+	}
+}
+
+/*
+ * Hands over the reports of one event, which are those of one produce request.
+ */
+static void
+producer_report(DeProducer *producer, rd_kafka_event_t *event, DeDeliveryCallback delivered,
+				void *arg)
+{
+	const rd_kafka_message_t *messages[PRODUCER_REPORTS];
+	DeDelivery *delivery = &producer->delivery;
+	size_t		n;
+
+	while ((n = rd_kafka_event_message_array(event, messages, PRODUCER_REPORTS)) > 0)
+	{
+		for (size_t i = 0; i < n; i++)
+		{
+			delivery->token = (uint64) (uintptr_t) messages[i]->_private;
+			delivery->topic = rd_kafka_topic_name(messages[i]->rkt);
+			delivery->outcome = de_kafka_classify(producer->rk, messages[i]->err);
+			if (delivery->outcome == DE_KAFKA_OK)
+				delivery->error[0] = '\0';
+			else
+				strlcpy(delivery->error, rd_kafka_err2str(messages[i]->err),
+						sizeof(delivery->error));
+			delivered(arg, delivery);
+		}
+	}
+}
+
+/*
+ * Records queued or in flight, and reports not taken yet.
+ */
+int
+de_producer_outstanding(DeProducer *producer)
+{
+	return rd_kafka_outq_len(producer->rk);
+}
+
+/*
+ * Gives the producer up.  Its queued records are dropped at once, so that no
+ * thread sends another one; what a broker has received already may still be
+ * appended, therefore wait for the teardown before you send the same records
+ * again.
+ */
+void
+de_producer_destroy(DeProducer *producer)
+{
+	const int	all = RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT;
+	DeProducerTopic *topic;
+	DeAdminAnswer *answer;
+
+	rd_kafka_purge(producer->rk, all | RD_KAFKA_PURGE_F_NON_BLOCKING);
+	while ((topic = producer->topics) != NULL)
+	{
+		producer->topics = topic->next;
+		rd_kafka_topic_destroy(topic->rkt);
+		free(topic);
+	}
+	while ((answer = producer->answers) != NULL)
+	{
+		producer->answers = answer->next;
+		free(answer);
+	}
+	/* they write to the descriptor until the end: closing it is the teardown's last step */
+	rd_kafka_queue_destroy(producer->admin_queue);
+	rd_kafka_queue_destroy(producer->queue);
+	de_kafka_destroy_in_background(producer->rk, producer->fd);
+	free(producer);
+}

@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * topic.h
+ *		Which Kafka topic an event type goes to, and whether it is there yet.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_TOPIC_H
+#define DE_TOPIC_H
+
+#include "extension/event.h"
+#include "worker/kafka.h"
+
+typedef enum DeTopicState
+{
+	DE_TOPIC_WANTED,			/* to be asked for */
+	DE_TOPIC_ASKED,				/* an answer is due */
+	DE_TOPIC_FAILED,			/* asked for again at retry_at */
+	DE_TOPIC_READY				/* records may be sent */
+} DeTopicState;
+
+typedef struct DeTopic
+{
+	char		name[DE_MAX_TOPIC_LENGTH + 1];	/* hash key */
+	int			partitions;		/* 0 = durable_event.topic_partitions */
+	int			replication_factor; /* 0 = durable_event.topic_replication_factor */
+	const char **config;		/* name, value, ..., NULL */
+	DeTopicState state;
+	int			attempts;		/* that failed in a row */
+	int64		retry_at;		/* de_monotonic_ms() */
+	char	   *error;			/* of the last one; NULL = none */
+	DeProducerTopic *handle;	/* of the present producer; NULL = not made yet */
+	uint32		number;			/* in DeTopics.numbered */
+} DeTopic;
+
+typedef struct DeTopics DeTopics;
+
+/* An empty map, in a context of its own below "parent". */
+extern DeTopics *de_topics_create(MemoryContext parent);
+
+/*
+ * Loads durable_event.event_type; needs a transaction and an active snapshot.
+ * All DeTopic pointers become invalid.  Topics known to be there stay so.
+ */
+extern void de_topics_load(DeTopics *topics);
+
+/*
+ * The topic of an event type (UTF-8).  A type that is not registered goes to
+ * topic_prefix and its name; NULL when that is no legal name.
+ */
+extern DeTopic *de_topics_find(DeTopics *topics, const char *event_type, int len);
+
+/*
+ * Another producer: handles and answers due are void.  "forget" names a topic
+ * that is to be asked for again even if it was there; may be NULL.
+ */
+extern void de_topics_restart(DeTopics *topics, const char *forget);
+
+/*
+ * Asks for topics that are wanted and takes answers.  Every turn, after
+ * de_producer_poll, once the producer has connected.
+ */
+extern void de_topics_run(DeTopics *topics, DeProducer *producer);
+
+/* When de_topics_run has something to do again without being woken; PG_INT64_MAX = never. */
+extern int64 de_topics_next(DeTopics *topics);
+
+#endif							/* DE_TOPIC_H */

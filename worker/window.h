@@ -1,0 +1,66 @@
+/*-------------------------------------------------------------------------
+ *
+ * window.h
+ *		The events that a relay has handed to Kafka and not seen acknowledged
+ *		up to a common point.  Pure: no server, no library; memory by malloc
+ *		only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DE_WINDOW_H
+#define DE_WINDOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct DeWindow DeWindow;
+
+/* Room for "capacity" events; NULL = out of memory. */
+extern DeWindow *de_window_create(int capacity);
+extern void de_window_destroy(DeWindow *window);
+
+/*
+ * Forgets all entries and begins anew after "position": every id up to it
+ * counts as acknowledged.  Tokens given out before are never given out again.
+ */
+extern void de_window_reset(DeWindow *window, int64_t position);
+
+/*
+ * The token that the next de_window_add will use, and whether there is room.
+ */
+extern uint64_t de_window_next_token(const DeWindow *window);
+extern bool de_window_is_full(const DeWindow *window);
+
+/*
+ * An event was handed over; ids ascend, the window must not be full.
+ * "created_at" is any clock's; "bytes" and what they cost besides are what
+ * de_window_cost adds up.
+ */
+extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t bytes,
+						  uint16_t overhead);
+
+/* Every id up to "position" is an entry, or there is no such event. */
+extern void de_window_advance(DeWindow *window, int64_t position);
+
+/*
+ * The event with this token is acknowledged; *bytes are those of it.  False
+ * when the window knows no such unacknowledged event (of before a reset).
+ */
+extern bool de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes);
+
+/* The id of an unacknowledged event by its token; -1 = none. */
+extern int64_t de_window_id(const DeWindow *window, uint64_t token);
+
+/* Every event up to this id is acknowledged or there is none.  Never falls but by a reset. */
+extern int64_t de_window_acked(const DeWindow *window);
+
+/* As far as has been handed over. */
+extern int64_t de_window_position(const DeWindow *window);
+
+/* Unacknowledged events, their bytes and overhead, and created_at of the oldest (0 = none). */
+extern int	de_window_unacked(const DeWindow *window);
+extern size_t de_window_cost(const DeWindow *window);
+extern int64_t de_window_oldest(const DeWindow *window);
+
+#endif							/* DE_WINDOW_H */
