@@ -74,7 +74,7 @@ ISOLATION_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
 	--temp-instance=./tmp_check_iso --temp-config=$(srcdir)/test/regress.conf
 
 TAP_TESTS = 1
-PROVE_TESTS = test/t/*.pl
+PROVE_TESTS ?= test/t/*.pl
 
 EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin \
 	tmp_check_regress results regression.diffs regression.out

@@ -88,6 +88,15 @@ de_compat_create_wait_event_set(MemoryContext context, int nevents)
 #endif
 }
 
+/* entries of a new row in all indexes; an argument came in 16 */
+#if PG_VERSION_NUM >= 160000
+#define de_compat_insert_index_tuples(result, slot, estate) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define de_compat_insert_index_tuples(result, slot, estate) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
+#endif
+
 /* a new, empty relfilenode for a relation (renamed in 16) */
 #if PG_VERSION_NUM >= 160000
 #define de_compat_set_new_relfilenode(rel) \

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * control.c
- *		Steering and examining: flush(), check().  (pause_relay(),
- *		resume_relay() and adopt() are SQL: they change the row of
- *		relay_state, and the relay notices.)
+ *		Steering and examining: flush(), adopt(), check().  (pause_relay()
+ *		and resume_relay() are SQL: they change the row of relay_state, and
+ *		the relay notices.)
  *
  * Nothing here talks to Kafka: a backend never loads a connection; what is
  * said about brokers is what the relay last reported.
@@ -36,6 +36,7 @@
 #include "extension/state.h"
 #include "extension/stats.h"
 
+PG_FUNCTION_INFO_V1(durable_event_adopt);
 PG_FUNCTION_INFO_V1(durable_event_flush);
 PG_FUNCTION_INFO_V1(durable_event_check);
 
@@ -132,6 +133,21 @@ flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline)
 	}
 	ConditionVariableCancelSleep();
 	return done;
+}
+
+/*
+ * SQL: adopt() returns text: makes the configured source the stored one.
+ */
+Datum
+durable_event_adopt(PG_FUNCTION_ARGS)
+{
+	if (de_source == NULL || de_source[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("durable_event.source is not set"),
+				 errhint("Set durable_event.source to a URI of this event stream and reload.")));
+	de_state_store_source(de_source);
+	PG_RETURN_TEXT_P(cstring_to_text(de_source));
 }
 
 /*
@@ -339,11 +355,12 @@ static void
 check_publications(Check *check)
 {
 	int64		n = count_rows("SELECT count(DISTINCT pubname) FROM pg_catalog.pg_publication_tables"
-							   " WHERE schemaname = 'durable_event' AND tablename LIKE 'outbox\\_%'");
+							   " WHERE schemaname = 'durable_event'"
+							   " AND (tablename LIKE 'outbox\\_%' OR tablename = 'relay_state')");
 
 	if (n > 0)
 		check_row(check, "publications", "warning",
-				  psprintf(INT64_FORMAT " publications carry the outbox; subscribers with durable_event leave its rows out.", n),
+				  psprintf(INT64_FORMAT " publications carry the outbox or relay_state; subscribers with durable_event leave their rows out.", n),
 				  "Publish the tables that subscribers need instead of FOR ALL TABLES.");
 	else
 		check_row(check, "publications", "ok", NULL, NULL);

@@ -82,7 +82,7 @@ CREATE TABLE durable_event.consumer_group (
 
 CREATE FUNCTION durable_event.guard_outbox() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'durable_event_guard_outbox';
-COMMENT ON FUNCTION durable_event.guard_outbox() IS 'trigger of the outbox segments: rows come in by publish_event() only; replicated ones are left out';
+COMMENT ON FUNCTION durable_event.guard_outbox() IS 'trigger of the outbox segments: rows come in by publish_event() only; replicated ones are left out, as replicated changes of relay_state are';
 
 -- A ring of insert-only segments.  Everything is bytes in UTF-8, as Kafka will
 -- get them, whatever the encoding of the database.  Autovacuum has nothing to
@@ -98,7 +98,7 @@ CREATE TABLE durable_event.outbox_0 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_0_id_idx ON durable_event.outbox_0 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_0
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -116,7 +116,7 @@ CREATE TABLE durable_event.outbox_1 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_1_id_idx ON durable_event.outbox_1 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_1
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -134,7 +134,7 @@ CREATE TABLE durable_event.outbox_2 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_2_id_idx ON durable_event.outbox_2 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_2
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -152,7 +152,7 @@ CREATE TABLE durable_event.outbox_3 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_3_id_idx ON durable_event.outbox_3 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_3
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -170,7 +170,7 @@ CREATE TABLE durable_event.outbox_4 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_4_id_idx ON durable_event.outbox_4 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_4
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -188,7 +188,7 @@ CREATE TABLE durable_event.outbox_5 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_5_id_idx ON durable_event.outbox_5 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_5
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -206,7 +206,7 @@ CREATE TABLE durable_event.outbox_6 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_6_id_idx ON durable_event.outbox_6 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_6
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -224,7 +224,7 @@ CREATE TABLE durable_event.outbox_7 (
 	content_type bytea,
 	headers bytea,
 	payload bytea
-) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE INDEX outbox_7_id_idx ON durable_event.outbox_7 (id);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_7
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
@@ -296,19 +296,34 @@ COMMENT ON COLUMN durable_event.relay_state.source IS 'durable_event.source when
 COMMENT ON COLUMN durable_event.relay_state.database IS 'OID of the database that the source was stored in: in a copy it is another one';
 COMMENT ON COLUMN durable_event.relay_state.paused IS 'set by pause_relay()';
 
+-- a publication FOR ALL TABLES must not tell a subscriber whose events it has
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON durable_event.relay_state
+	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
+ALTER TABLE durable_event.relay_state ENABLE REPLICA TRIGGER guard;
+
 CREATE FUNCTION durable_event.config_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'durable_event_config_changed';
 COMMENT ON FUNCTION durable_event.config_changed() IS 'trigger of the configuration tables: tells the workers, here and on standbys';
 
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON durable_event.event_type
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.config_changed();
+-- for each row: what replication applies fires no statement triggers
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON durable_event.event_type
+	FOR EACH ROW EXECUTE FUNCTION durable_event.config_changed();
 ALTER TABLE durable_event.event_type ENABLE ALWAYS TRIGGER config_changed;
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON durable_event.consumer_group
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON durable_event.event_type
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.config_changed();
+ALTER TABLE durable_event.event_type ENABLE ALWAYS TRIGGER config_truncated;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON durable_event.consumer_group
+	FOR EACH ROW EXECUTE FUNCTION durable_event.config_changed();
 ALTER TABLE durable_event.consumer_group ENABLE ALWAYS TRIGGER config_changed;
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON durable_event.relay_state
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON durable_event.consumer_group
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.config_changed();
+ALTER TABLE durable_event.consumer_group ENABLE ALWAYS TRIGGER config_truncated;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON durable_event.relay_state
+	FOR EACH ROW EXECUTE FUNCTION durable_event.config_changed();
 ALTER TABLE durable_event.relay_state ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON durable_event.relay_state
+	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.config_changed();
+ALTER TABLE durable_event.relay_state ENABLE ALWAYS TRIGGER config_truncated;
 
 --
 -- Publishing
@@ -349,33 +364,19 @@ COMMENT ON FUNCTION durable_event.flush(interval) IS
 'waits until every event committed before the call is acknowledged by Kafka; false if that takes longer than timeout';
 
 CREATE FUNCTION durable_event.pause_relay() RETURNS void
-	LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS 'UPDATE durable_event.relay_state SET paused = true';
 COMMENT ON FUNCTION durable_event.pause_relay() IS
 'stops the relay of this database from sending, until resume_relay(), also over restarts; events are kept';
 
 CREATE FUNCTION durable_event.resume_relay() RETURNS void
-	LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS 'UPDATE durable_event.relay_state SET paused = false';
 COMMENT ON FUNCTION durable_event.resume_relay() IS 'lets the relay go on after pause_relay()';
 
 CREATE FUNCTION durable_event.adopt() RETURNS text
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-	AS $$
-DECLARE
-	configured text := current_setting('durable_event.source', true);
-BEGIN
-	IF coalesce(configured, '') = '' THEN
-		RAISE object_not_in_prerequisite_state USING
-			MESSAGE = 'durable_event.source is not set',
-			HINT = 'Set durable_event.source to a URI of this event stream and reload.';
-	END IF;
-	UPDATE durable_event.relay_state AS s
-	SET source = configured,
-		database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database());
-	RETURN configured;
-END;
-$$;
+	LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'durable_event_adopt';
 COMMENT ON FUNCTION durable_event.adopt() IS
 'makes the configured durable_event.source the stored one, so that relay and proxies of this database go on under it; returns it. Throws object_not_in_prerequisite_state if none is set';
 
@@ -404,7 +405,7 @@ COMMENT ON COLUMN durable_event.stat_relay.drawn_id IS 'largest id given out; nu
 COMMENT ON COLUMN durable_event.stat_relay.read_id IS 'events up to this id were handed to the producer';
 COMMENT ON COLUMN durable_event.stat_relay.acked_id IS 'events up to this id are acknowledged by Kafka';
 COMMENT ON COLUMN durable_event.stat_relay.stored_id IS 'stored progress: where a restart would begin';
-COMMENT ON COLUMN durable_event.stat_relay.lag IS 'events given an id and not acknowledged, at most';
+COMMENT ON COLUMN durable_event.stat_relay.lag IS 'events given an id and not acknowledged, at most; null while the relay has not caught up with what was there at the server start';
 COMMENT ON COLUMN durable_event.stat_relay.lag_seconds IS 'age of the oldest event in flight, in seconds; null = none';
 COMMENT ON COLUMN durable_event.stat_relay.events_acked IS 'events acknowledged since the server start';
 COMMENT ON COLUMN durable_event.stat_relay.bytes_acked IS 'bytes of them: keys, headers and payloads';
@@ -456,7 +457,7 @@ COMMENT ON COLUMN durable_event.consumer_group.handler_url IS 'where its events 
 COMMENT ON COLUMN durable_event.consumer_group.mode IS 'batch: a JSON array of events in a request; single: one event';
 COMMENT ON COLUMN durable_event.consumer_group.batch_max_events IS 'events in a request, at most';
 COMMENT ON COLUMN durable_event.consumer_group.batch_max_bytes IS 'bytes of a request, at most, unless a single event is larger';
-COMMENT ON COLUMN durable_event.consumer_group.linger IS 'how long a batch waits for more events';
+COMMENT ON COLUMN durable_event.consumer_group.linger IS 'how long after the last request a batch waits for more events; the first after a pause does not wait';
 COMMENT ON COLUMN durable_event.consumer_group.ordering IS 'partition: the events of a partition one request after the other';
 COMMENT ON COLUMN durable_event.consumer_group.max_in_flight IS 'requests of a partition under way at once';
 COMMENT ON COLUMN durable_event.consumer_group.timeout IS 'how long a request may take';

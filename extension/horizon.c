@@ -40,19 +40,20 @@
  * all row locks of the transaction held.  If T2 waited for a lock of T1, or
  * began its COMMIT after T1's returned, then T1 had drawn before T2 draws.
  *
- * A transaction that waits at P4 (for a synchronous standby, say) holds the
- * horizon: its events are not decided.  A long transaction does not: it has
+ * A transaction that waits at P4 (for a synchronous standby, or for the lock
+ * that NOTIFY takes at commit) holds the horizon: its events are not decided.  A long transaction does not: it has
  * no mark before its COMMIT.
  *
  * Ids after a server start.  The counter is derived at first use: above every
  * id in any segment, also of dead rows (an id that reached Kafka was
  * committed and flushed; its row is there unless its segment was emptied, which
- * follows stored progress), above stored progress, and not below the
- * timeline's number << DE_TIMELINE_SHIFT: a promoted standby may lack rows
- * that its dead primary had sent, and must not give out their ids again.
- * (Deriving the jump from the timeline needs no stored state that could itself
- * be lost at the failover.)  Two processes may derive at once: none has drawn
- * before ids_ready is set, so either result will do.
+ * follows stored progress), above stored progress, and DE_START_GAP more: a
+ * promoted standby may lack rows that its dead primary had sent, and must not
+ * give out their ids again.  The gap is left at every start, not only when
+ * the timeline has changed: that would need the former timeline stored, which
+ * could itself be lost, and timelines begin anew at a pg_upgrade.  2^31 starts
+ * exhaust the ids.  Two processes may derive at once: none has drawn before
+ * ids_ready is set, so either result will do.
  *
  *-------------------------------------------------------------------------
  */
@@ -69,11 +70,8 @@
 #include "extension/outbox.h"
 #include "extension/state.h"
 
-/*
- * 2^40 ids a timeline: at 3 billion events a month a timeline lasts 30 years;
- * one that lives longer goes on counting, and only loses the jump.
- */
-#define DE_TIMELINE_SHIFT 40
+/* more than a primary can be ahead of the standby that takes over from it */
+#define DE_START_GAP (UINT64CONST(1) << 32)
 
 /* the database whose mark this backend has set; NULL = none */
 static DeDatabase *marked_db = NULL;
@@ -89,15 +87,13 @@ de_horizon_derive(DeDatabase *db)
 {
 	int			segment;
 	uint64		last;
-	uint64		timeline;
 
 	if (pg_atomic_read_u32(&db->ids_ready) != 0)
 		return;
 
 	last = (uint64) de_outbox_largest_id(&segment);
 	last = Max(last, (uint64) de_progress_load());
-	timeline = (uint64) GetWALInsertionTimeLine() << DE_TIMELINE_SHIFT;
-	last = Max(last, timeline);
+	last += DE_START_GAP;
 
 	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u32(&db->ids_ready) == 0)
@@ -108,6 +104,7 @@ de_horizon_derive(DeDatabase *db)
 		 */
 		if (pg_atomic_read_u64(&db->last_drawn) < last)
 			pg_atomic_write_u64(&db->last_drawn, last);
+		pg_atomic_write_u64(&db->start_id, pg_atomic_read_u64(&db->last_drawn));
 		pg_atomic_write_u32(&db->current_segment, segment);
 		pg_atomic_write_u64(&db->current_since, (uint64) GetCurrentTimestamp());
 		pg_write_barrier();

@@ -25,8 +25,10 @@
  * the outbox of a subscriber.  It is committed after stored progress in WAL
  * order, so a crash cannot take back the one and keep the other.
  *
- * The executor is not used: no planner, triggers or rights are involved in
- * appending and reading, and a row costs a heap and an index insertion.
+ * No planner, triggers or rights are involved in appending and reading.  Index
+ * entries are made by the executor's own routine all the same: only that
+ * knows of an index that is just being rebuilt (REINDEX CONCURRENTLY), whose
+ * later use would otherwise miss the rows inserted meanwhile.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +47,7 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "commands/tablecmds.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -83,10 +86,10 @@ enum
 struct DeOutboxWriter
 {
 	Relation	rel;
-	Relation	index;
-	IndexInfo  *index_info;
+	Relation	toast;			/* NULL = the segment has none */
+	EState	   *estate;			/* for the indexes; its per-tuple context is the flush's */
+	ResultRelInfo *result;		/* all indexes: also those of an operator, or being rebuilt */
 	CommandId	cid;
-	MemoryContext context;		/* of the writer */
 	int			nslots;			/* made so far */
 	int			nused;			/* filled and not yet inserted */
 	Size		bytes;			/* of those */
@@ -203,6 +206,12 @@ segment_open(int segment, LOCKMODE lockmode)
 		segments_lookup(false);
 		if (OidIsValid(segment_oids[segment]))
 			rel = try_table_open(segment_oids[segment], lockmode);
+		/* invalidated while we waited: its index may be another one by now */
+		if (rel != NULL && segment_oids[segment] != RelationGetRelid(rel))
+		{
+			table_close(rel, lockmode);
+			rel = NULL;
+		}
 	}
 	return rel;
 }
@@ -223,15 +232,17 @@ de_outbox_writer_open(DeDatabase *db)
 		writer->rel = segment_open(segment, RowExclusiveLock);
 		/* the lock taken, is it still the one?  See the head of this file. */
 		if (pg_atomic_read_u32(&db->current_segment) == segment)
-		{
-			writer->index = index_open(segment_index_oids[segment], RowExclusiveLock);
 			break;
-		}
 		table_close(writer->rel, RowExclusiveLock);
 	}
-	writer->index_info = BuildIndexInfo(writer->index);
+	/* now, and not when the first value is toasted: ids are drawn by then */
+	if (OidIsValid(writer->rel->rd_rel->reltoastrelid))
+		writer->toast = table_open(writer->rel->rd_rel->reltoastrelid, RowExclusiveLock);
+	writer->estate = CreateExecutorState();
+	writer->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->result, writer->rel, 1, NULL, 0);
+	ExecOpenIndices(writer->result, false);
 	writer->cid = GetCurrentCommandId(true);
-	writer->context = CurrentMemoryContext;
 	return writer;
 }
 
@@ -267,6 +278,8 @@ de_outbox_writer_append(DeOutboxWriter *writer, int64 id, const DePendingEvent *
 	/* the caller's memory may be used again for the next event */
 	ExecMaterializeSlot(slot);
 	writer->bytes += VARSIZE(event->event_type) +
+		(event->key != NULL ? VARSIZE(event->key) : 0) +
+		(event->headers != NULL ? VARSIZE(event->headers) : 0) +
 		(event->payload != NULL ? VARSIZE(event->payload) : 0);
 }
 
@@ -276,19 +289,22 @@ de_outbox_writer_append(DeOutboxWriter *writer, int64 id, const DePendingEvent *
 static void
 writer_flush(DeOutboxWriter *writer)
 {
+	MemoryContext old_context;
+
 	if (writer->nused == 0)
 		return;
+	/* the table's access method leaves toasted copies behind, as COPY knows */
+	old_context = MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
 	table_multi_insert(writer->rel, writer->slots, writer->nused, writer->cid, 0, NULL);
 	for (int i = 0; i < writer->nused; i++)
 	{
 		TupleTableSlot *slot = writer->slots[i];
-		Datum		id = slot_getattr(slot, ATTR_ID, &slot->tts_isnull[ATTR_ID - 1]);
-		bool		isnull = false;
 
-		(void) index_insert(writer->index, &id, &isnull, &slot->tts_tid, writer->rel,
-							UNIQUE_CHECK_NO, false, writer->index_info);
+		(void) de_compat_insert_index_tuples(writer->result, slot, writer->estate);
 		ExecClearTuple(slot);
 	}
+	MemoryContextSwitchTo(old_context);
+	ResetPerTupleExprContext(writer->estate);
 	writer->nused = 0;
 	writer->bytes = 0;
 }
@@ -302,7 +318,10 @@ de_outbox_writer_close(DeOutboxWriter *writer)
 	writer_flush(writer);
 	for (int i = 0; i < writer->nslots; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
-	index_close(writer->index, NoLock);
+	ExecCloseIndices(writer->result);
+	FreeExecutorState(writer->estate);
+	if (writer->toast != NULL)
+		table_close(writer->toast, NoLock);
 	table_close(writer->rel, NoLock);
 	pfree(writer);
 }
@@ -532,7 +551,7 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 
 	if (bytes > 0 &&
 		(bytes >= (int64) de_segment_size * 1024 * 1024 ||
-		 TimestampDifferenceExceeds(since, now, de_segment_interval * INT64CONST(1000))))
+		 now - since >= (int64) de_segment_interval * USECS_PER_SEC))
 	{
 		int			next = (current + 1) % DE_SEGMENTS;
 

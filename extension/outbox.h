@@ -60,7 +60,7 @@ extern void de_outbox_read(int64 after, int64 upto, int max_events,
 /*
  * Moves the current segment on when it is full or old, and empties one
  * segment that is wholly published ("stored" is the stored progress) and older
- * than the retention.  Takes locks conditionally: never waits.  To be called
+ * than the retention.  What it empties it locks conditionally.  To be called
  * by the relay, in a transaction of its own without a snapshot.  Returns true
  * if it emptied one (call again).
  */

@@ -86,19 +86,23 @@ typedef struct Pending
 	BufFile    *file;
 	uint64		file_position;	/* where the file's next read or write is */
 	PendingLevel *levels;		/* innermost first */
-	bool		written;		/* past pre-commit */
+	bool		broken;			/* a write to the file has failed */
 } Pending;
 
 /* Reading the stream from its begin. */
 typedef struct PendingReader
 {
 	uint64		position;
+	MemoryContext context;		/* of the buffer */
 	char	   *buffer;			/* of an event from the file */
 	Size		allocated;
 } PendingReader;
 
 /* events of this transaction; in TopTransactionContext, NULL = none so far */
 static Pending *pending = NULL;
+
+/* past our pre-commit callback: what comes now could only be lost */
+static bool committing = false;
 
 /* the database whose horizon this commit has drawn ids from; NULL = none */
 static DeDatabase *committing_db = NULL;
@@ -107,11 +111,13 @@ static void publish_xact_callback(XactEvent event, void *arg);
 static void publish_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 									 SubTransactionId parentSubid, void *arg);
 static void pending_begin(void);
+static void pending_check(void);
 static void pending_push_level(void);
 static void pending_spill(void);
 static void pending_file_seek(uint64 position);
 static bool pending_next(PendingReader *reader, DePendingEvent *event);
 static void pending_write_to_outbox(void);
+static void pending_close_file(void);
 static void publish_check_outbox_size(void);
 static void publish_warn_unlisted(void);
 static Datum publish(FunctionCallInfo fcinfo, bytea *payload, bytea *content_type,
@@ -200,7 +206,7 @@ de_publish_require(void)
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("cannot publish an event during a parallel operation"),
 				 errhint("Mark functions that publish as PARALLEL UNSAFE.")));
-	if (pending != NULL && pending->written)
+	if (committing)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("cannot publish an event while the transaction is committing"),
@@ -221,6 +227,7 @@ de_publish_pending(const DePendingEvent *event)
 
 	if (pending == NULL)
 		pending_begin();
+	pending_check();
 	pending_push_level();
 
 	memset(&header, 0, sizeof(header));
@@ -263,8 +270,7 @@ de_publish_pending(const DePendingEvent *event)
 	else
 	{
 		pending_file_seek(pending->end);
-		/* if a write fails, the position is unknown and the next one seeks again */
-		pending->file_position = PG_UINT64_MAX;
+		pending->broken = true;
 		BufFileWrite(pending->file, &header, sizeof(header));
 		for (int i = 0; i < PENDING_COLUMNS; i++)
 		{
@@ -277,6 +283,7 @@ de_publish_pending(const DePendingEvent *event)
 					BufFileWrite(pending->file, zeros, MAXALIGN(len) - len);
 			}
 		}
+		pending->broken = false;
 		pending->file_position = pending->end + size;
 	}
 	pending->end += size;
@@ -293,10 +300,27 @@ pending_begin(void)
 
 	publish_check_outbox_size();
 	publish_warn_unlisted();
+	/* throws now rather than at commit, if there is no entry to be had */
+	(void) de_database_get(MyDatabaseId);
 	new = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
 	new->allocated = 1024;
 	new->memory = MemoryContextAlloc(TopTransactionContext, new->allocated);
 	pending = new;
+}
+
+/*
+ * Throws if an earlier write to the file failed (disk full, say) and its error
+ * was caught: a buffered file cannot be trusted after that.
+ */
+static void
+pending_check(void)
+{
+	if (pending->broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("events of this transaction cannot be stored"),
+				 errdetail("Writing them to a temporary file has failed before."),
+				 errhint("Roll back, and see temp_file_limit and the disk of temp_tablespaces.")));
 }
 
 /*
@@ -342,17 +366,9 @@ pending_spill(void)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old_context);
 
-	/* should a write fail (disk full), memory still holds the whole stream */
-	PG_TRY();
-	{
-		BufFileWrite(file, pending->memory, pending->end);
-	}
-	PG_CATCH();
-	{
-		BufFileClose(file);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	pending->broken = true;
+	BufFileWrite(file, pending->memory, pending->end);
+	pending->broken = false;
 	pending->file = file;
 	pending->file_position = pending->end;
 	pfree(pending->memory);
@@ -379,7 +395,7 @@ pending_file_seek(uint64 position)
 
 /*
  * Next event of the stream; its columns stay valid until the next call.  The
- * reader begins zeroed; its buffer is of the context of the first call.
+ * reader begins zeroed but for its context.
  */
 static bool
 pending_next(PendingReader *reader, DePendingEvent *event)
@@ -411,7 +427,8 @@ pending_next(PendingReader *reader, DePendingEvent *event)
 		if (rest > reader->allocated)
 		{
 			reader->allocated = Max(rest, 8192);
-			reader->buffer = reader->buffer == NULL ? palloc(reader->allocated) :
+			reader->buffer = reader->buffer == NULL ?
+				MemoryContextAllocHuge(reader->context, reader->allocated) :
 				repalloc_huge(reader->buffer, reader->allocated);
 		}
 		if (BufFileRead(pending->file, reader->buffer, rest) != rest)
@@ -457,7 +474,8 @@ pending_write_to_outbox(void)
 	DeOutboxWriter *writer;
 	uint64		id;
 
-	pending->written = true;
+	reader.context = context;
+	pending_check();
 
 	/* none is active at pre-commit, but TOASTing needs one */
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -470,13 +488,21 @@ pending_write_to_outbox(void)
 		de_outbox_writer_append(writer, (int64) id++, &event);
 	de_outbox_writer_close(writer);
 	PopActiveSnapshot();
-
-	/* before the resource owner finds it open and warns of a leak */
-	if (pending->file != NULL)
-		BufFileClose(pending->file);
-	pending->file = NULL;
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
+}
+
+/*
+ * Closes the file, before the resource owner finds it open and warns of a leak.
+ */
+static void
+pending_close_file(void)
+{
+	if (pending != NULL && pending->file != NULL)
+	{
+		BufFileClose(pending->file);
+		pending->file = NULL;
+	}
 }
 
 /*
@@ -488,15 +514,10 @@ publish_xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			committing = true;
 			if (pending != NULL && pending->count > 0)
 				pending_write_to_outbox();
-			else if (pending != NULL)
-			{
-				pending->written = true;
-				if (pending->file != NULL)
-					BufFileClose(pending->file);
-				pending->file = NULL;
-			}
+			pending_close_file();
 			break;
 
 		case XACT_EVENT_PRE_PREPARE:
@@ -506,6 +527,8 @@ publish_xact_callback(XactEvent event, void *arg)
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has published events"),
 						 errhint("Use COMMIT, or publish in another transaction.")));
+			committing = true;
+			pending_close_file();
 			break;
 
 		case XACT_EVENT_COMMIT:
@@ -513,16 +536,19 @@ publish_xact_callback(XactEvent event, void *arg)
 				de_horizon_commit(committing_db);
 			committing_db = NULL;
 			pending = NULL;
+			committing = false;
 			break;
 
 		case XACT_EVENT_ABORT:
 			de_horizon_abort();
 			committing_db = NULL;
 			pending = NULL;
+			committing = false;
 			break;
 
 		case XACT_EVENT_PREPARE:
 			pending = NULL;
+			committing = false;
 			break;
 
 		default:
@@ -627,11 +653,17 @@ durable_event_pending_events(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PendingReader reader = {0};
 	DePendingEvent event;
+	MemoryContext row_context;
 
 	de_shmem_require();
 	InitMaterializedSRF(fcinfo, 0);
-	if (pending == NULL || pending->written)
+	if (pending == NULL || committing)
 		return (Datum) 0;
+	pending_check();
+	reader.context = CurrentMemoryContext;
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "durable_event pending_events",
+										ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(row_context);
 	while (pending_next(&reader, &event))
 	{
 		Datum		values[8] = {0};
@@ -663,6 +695,10 @@ durable_event_pending_events(PG_FUNCTION_ARGS)
 											PointerGetDatum(event.headers));
 		values[7] = TimestampTzGetDatum(event.created_at);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		MemoryContextReset(row_context);
+		CHECK_FOR_INTERRUPTS();
 	}
+	MemoryContextSwitchTo(reader.context);
+	MemoryContextDelete(row_context);
 	return (Datum) 0;
 }

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_database.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -144,6 +145,7 @@ database_init(DeDatabase *db, Oid dboid)
 	pg_atomic_init_u32(&db->current_segment, 0);
 	pg_atomic_init_u64(&db->current_since, 0);
 	pg_atomic_init_u64(&db->last_drawn, 0);
+	pg_atomic_init_u64(&db->start_id, 0);
 	pg_atomic_init_u64(&db->commit_lsn, InvalidXLogRecPtr);
 	pg_atomic_init_u32(&db->relay_asleep, 0);
 	pg_atomic_init_u64(&db->acked_id, 0);
@@ -326,7 +328,10 @@ de_relay_report_error(DeDatabase *db, const char *text)
 static void
 last_error_set(DeLastError *error, const char *text, TimestampTz at)
 {
-	strlcpy(error->text, text, DE_ERROR_SIZE);
+	int			len = pg_mbcliplen(text, strlen(text), DE_ERROR_SIZE - 1);
+
+	memcpy(error->text, text, len);
+	error->text[len] = '\0';
 	error->at = at;
 }
 

@@ -88,6 +88,7 @@ typedef struct DeDatabase
 	pg_atomic_uint32 current_segment;	/* where publishers insert; moved by the relay */
 	pg_atomic_uint64 current_since; /* TimestampTz when it became current */
 	pg_atomic_uint64 last_drawn;	/* the largest id given out */
+	pg_atomic_uint64 start_id;	/* what it was when derived: no event has it */
 	pg_atomic_uint64 commit_lsn;	/* largest XactLastCommitEnd of a publisher */
 
 	/* Wake-up: 1 = the relay is about to sleep or sleeps; who resets it to 0 sets the latch */

@@ -110,8 +110,13 @@ durable_event_stat_relay(PG_FUNCTION_ARGS)
 	values[i++] = Int64GetDatum((int64) pg_atomic_read_u64(&db->read_id));
 	values[i++] = Int64GetDatum((int64) acked);
 	values[i++] = Int64GetDatum((int64) pg_atomic_read_u64(&db->stored_id));
-	/* ids are drawn one by one, so their distance is an upper bound of the events between */
-	nulls[i] = acked == 0 || pg_atomic_read_u32(&db->ids_ready) == 0;
+
+	/*
+	 * The ids given out since the start are dense but for rollbacks; those of
+	 * before say nothing of the number of events.
+	 */
+	nulls[i] = pg_atomic_read_u32(&db->ids_ready) == 0 ||
+		acked < pg_atomic_read_u64(&db->start_id);
 	values[i++] = Int64GetDatum(drawn > acked ? (int64) (drawn - acked) : 0);
 	nulls[i] = report.oldest_unacked_at == 0;
 	values[i] = Float8GetDatum(nulls[i] ? 0 :

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * trigger.c
- *		The triggers: publish_row() of users' tables, and the guard of the
- *		outbox segments.
+ *		The triggers: publish_row() of users' tables, and the guard of
+ *		the outbox segments and of relay_state.
  *
  *-------------------------------------------------------------------------
  */
@@ -254,7 +254,8 @@ row_publish(RowTrigger *trigger, const char *op, text *key, HeapTuple new_row, H
  * in by publish_event() only, which fires no triggers.  What replication
  * brings is left out silently (a publication FOR ALL TABLES carries the
  * publisher's segments; an error would stop the subscription); anybody else
- * is told.
+ * is told.  ENABLE REPLICA on relay_state, where it leaves out a publisher's
+ * source and pause.
  */
 Datum
 durable_event_guard_outbox(PG_FUNCTION_ARGS)

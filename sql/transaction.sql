@@ -124,6 +124,13 @@ SELECT pg_temp.publish('gone');
 ROLLBACK TO SAVEPOINT s1;
 PREPARE TRANSACTION 'durable_event';
 ROLLBACK PREPARED 'durable_event';
+BEGIN;
+SET LOCAL work_mem = '64kB';
+SAVEPOINT s1;
+SELECT count(durable_event.publish_event('tx', 'gone', to_jsonb(repeat('x', 1000)))) FROM generate_series(1, 500) AS i;
+ROLLBACK TO SAVEPOINT s1;
+PREPARE TRANSACTION 'durable_event';
+COMMIT PREPARED 'durable_event';
 -- read-only transactions
 BEGIN READ ONLY;
 SELECT pg_temp.publish('read only');

@@ -81,6 +81,8 @@ start_program()
 	local name=$1 word=$2 pid tries=0
 
 	shift 2
+	# there before the child opens it
+	: >"$scratch/$name.out"
 	"${user_command[@]}" "$@" >"$scratch/$name.out" 2>"$scratch/$name.err" <&- &
 	pid=$!
 	program_pids+=("$pid")

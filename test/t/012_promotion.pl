@@ -68,8 +68,8 @@ $standby->publish('oracle_0', '0', { entity => 0, version => 0 });
 ok($standby->flush, 'flush on the promoted standby');
 cmp_ok($standby->safe_psql('postgres', q{SELECT max(id) FROM durable_event.outbox}), '>', $last,
 	'ids go on above those of the old primary');
-is($standby->safe_psql('postgres', q{SELECT max(id) >> 40 FROM durable_event.outbox}), '2',
-	'in the range of the new timeline');
+cmp_ok($standby->safe_psql('postgres', q{SELECT max(id) FROM durable_event.outbox}) - $last, '>', 2**31,
+	"with a gap for those that were not replicated");
 
 # the writers go on with the new primary
 $oracle->{node} = $standby;

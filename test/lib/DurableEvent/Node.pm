@@ -58,7 +58,8 @@ sub create
 	my $self = $class->new($name);
 
 	$self->{de_prefix} = $options{prefix} // test_prefix();
-	$self->init(allows_streaming => 1);
+	# whatever the locale of who runs the tests
+	$self->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ]);
 
 	my $bootstrap = $options{bootstrap} // ($options{kafka} ? $options{kafka}->bootstrap : undef);
 	my %settings = (

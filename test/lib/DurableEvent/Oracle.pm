@@ -263,51 +263,71 @@ sub _check
 {
 	my ($self, $name, $events, %options) = @_;
 	my $committed = $self->committed;
+	my $found = examine($committed, $events);
+	my @unacknowledged = $options{acknowledged}
+	  ? grep { !$options{acknowledged}{$_} } keys %$committed
+	  : ();
+
+	note "$name: " . scalar(keys %$committed) . " committed, $found->{duplicates} duplicates";
+	my $ok = ok(scalar(keys %$committed) > 0, "$name: something was committed");
+	$ok &= _none("$name: no event is lost", @{ $found->{missing} });
+	$ok &= _none("$name: every event is acknowledged", @unacknowledged) if $options{acknowledged};
+	$ok &= _none("$name: nothing that was rolled back", @{ $found->{phantoms} });
+	$ok &= _none("$name: versions in order per key", @{ $found->{inversions} });
+	$ok &= _none("$name: commit order per partition", @{ $found->{sequence_inversions} });
+	$ok &= _none("$name: a key stays in its partition", @{ $found->{moved} });
+	$ok &= cmp_ok($found->{duplicates}, '<=', $options{max_duplicates},
+		"$name: not more duplicates than the window") if defined $options{max_duplicates};
+	return $ok;
+}
+
+=item DurableEvent::Oracle::examine(\%committed, \@events)
+
+The judgement itself.  Events, in the order of each partition, are hash references with id, key,
+partition, sequence and data.  Returns a hash reference: missing, phantoms, inversions,
+sequence_inversions, moved (array references of texts), duplicates (a number).
+
+=cut
+
+sub examine
+{
+	my ($committed, $events) = @_;
 	my (%seen, %versions, %sequences, %partitions);
-	my ($duplicates, @phantoms, @inversions, @sequence_inversions, @moved) = (0);
+	my %found = (
+		duplicates => 0,
+		map { ($_ => []) } qw(missing phantoms inversions sequence_inversions moved));
 
 	foreach my $event (@$events)
 	{
 		my ($id, $key, $partition) = @{$event}{qw(id key partition)};
 		if ($seen{$id}++)
 		{
-			$duplicates++;
+			$found{duplicates}++;
 			next;
 		}
+		my ($entity, $version) = @{ $event->{data} }{qw(entity version)};
 		my $truth = $committed->{$id};
-		if (!$truth || $truth->[1] != $event->{data}{entity} || $truth->[2] != $event->{data}{version})
+		if (!$truth || $truth->[1] != $entity || $truth->[2] != $version)
 		{
-			push @phantoms, "$id entity $event->{data}{entity} version $event->{data}{version}";
+			push @{ $found{phantoms} }, "$id entity $entity version $version";
 			next;
 		}
-		my $version = $event->{data}{version};
-		push @inversions, "key $key: version $version after $versions{$key}"
+		push @{ $found{inversions} }, "key $key: version $version after $versions{$key}"
 		  if defined $versions{$key} && $version <= $versions{$key};
 		$versions{$key} = $version;
-		push @sequence_inversions, "$partition: $event->{sequence} after $sequences{$partition}"
+		push @{ $found{sequence_inversions} },
+		  "$partition: $event->{sequence} after $sequences{$partition}"
 		  if defined $sequences{$partition} && $event->{sequence} le $sequences{$partition};
 		$sequences{$partition} = $event->{sequence};
-		push @moved, "key $key: $partition and $partitions{$key}"
+		push @{ $found{moved} }, "key $key: $partition and $partitions{$key}"
 		  if defined $partitions{$key} && $partition ne $partitions{$key};
 		$partitions{$key} = $partition;
 	}
-	my @missing = map { "$_ entity $committed->{$_}[1] version $committed->{$_}[2]" }
-	  grep { !$seen{$_} } keys %$committed;
-	my @unacknowledged = $options{acknowledged}
-	  ? grep { !$options{acknowledged}{$_} } keys %$committed
-	  : ();
-
-	note "$name: " . scalar(keys %$committed) . " committed, $duplicates duplicates";
-	my $ok = ok(scalar(keys %$committed) > 0, "$name: something was committed");
-	$ok &= _none("$name: no event is lost", @missing);
-	$ok &= _none("$name: every event is acknowledged", @unacknowledged) if $options{acknowledged};
-	$ok &= _none("$name: nothing that was rolled back", @phantoms);
-	$ok &= _none("$name: versions in order per key", @inversions);
-	$ok &= _none("$name: commit order per partition", @sequence_inversions);
-	$ok &= _none("$name: a key stays in its partition", @moved);
-	$ok &= cmp_ok($duplicates, '<=', $options{max_duplicates},
-		"$name: not more duplicates than the window") if defined $options{max_duplicates};
-	return $ok;
+	$found{missing} = [
+		map { "$_ entity $committed->{$_}[1] version $committed->{$_}[2]" }
+		grep { !$seen{$_} } sort keys %$committed
+	];
+	return \%found;
 }
 
 sub _none
