@@ -57,6 +57,7 @@ static void check_row(Check *check, const char *name, const char *status, const 
 					  const char *hint);
 static void check_settings(Check *check, bool *served);
 static void check_relay(Check *check, bool served);
+static const char *check_source_mismatch(void);
 static void check_limits(Check *check, bool served);
 static void check_publications(Check *check);
 static int64 count_rows(const char *query);
@@ -262,7 +263,7 @@ check_relay(Check *check, bool served)
 			break;
 		case DE_RELAY_SOURCE_MISMATCH:
 			check_row(check, "relay", "error",
-					  detail != NULL ? detail : "The stored source is not the configured one.",
+					  check_source_mismatch(),
 					  "If this database is a copy, give it a durable_event.source of its own; then call durable_event.adopt() to go on under it.");
 			break;
 		case DE_RELAY_PAUSED:
@@ -272,7 +273,7 @@ check_relay(Check *check, bool served)
 		case DE_RELAY_CONNECTING:
 			check_row(check, "relay", "error",
 					  detail != NULL ? detail : "Kafka has not answered yet.",
-					  psprintf("Check that the brokers at durable_event.bootstrap_servers (%s) are running and can be reached from this server.",
+					  psprintf("If the detail names an event or a topic, see what Kafka has against it; else check that the brokers at durable_event.bootstrap_servers (%s) are running and can be reached from this server.",
 							   de_bootstrap_servers));
 			break;
 		case DE_RELAY_STOPPED:
@@ -287,6 +288,21 @@ check_relay(Check *check, bool served)
 						  "It needs a background worker slot: see max_worker_processes and the server log.");
 			break;
 	}
+}
+
+/*
+ * Says how the stored source differs from the configured one.
+ */
+static const char *
+check_source_mismatch(void)
+{
+	DeRelayStateRow row;
+
+	de_state_read(&row);
+	if (row.copied)
+		return "The source was stored in another database: this one is a copy of it.";
+	return psprintf("The stored source is \"%s\", the configured one is \"%s\".",
+					row.source != NULL ? row.source : "", de_source);
 }
 
 /*
@@ -342,8 +358,8 @@ check_limits(Check *check, bool served)
 			check_row(check, "descriptors", "ok", NULL, NULL);
 	}
 	if (groups > de_shared->max_groups)
-		check_row(check, "max_groups", "warning",
-				  psprintf(INT64_FORMAT " consumer groups are registered; only %d can show their figures.",
+		check_row(check, "max_groups", "error",
+				  psprintf(INT64_FORMAT " consumer groups are registered; shared memory has room for %d, and no more are run.",
 						   groups, de_shared->max_groups),
 				  "Increase durable_event.max_groups and restart the server.");
 }

@@ -56,7 +56,7 @@ int			de_max_databases = 64;
 /* Largest event: key, payload and headers together. */
 int			de_max_event_size = 976;
 
-/* Consumer groups that can show their figures on this server. */
+/* Consumer groups that this server can run. */
 int			de_max_groups = 1000;
 
 /* Size of a database's outbox at which publishing fails; 0 = no limit. */
@@ -65,7 +65,7 @@ int			de_max_outbox_size = 0;
 /* Where consumer groups run. */
 int			de_proxy = DE_PROXY_OFF;
 
-/* Memory for request bodies of one proxy worker. */
+/* Memory for records and request bodies of one proxy worker. */
 int			de_proxy_memory = 256 * 1024;
 
 /* Proxy workers per listed database on this server. */
@@ -185,7 +185,7 @@ de_guc_init(void)
 				   &de_max_event_size, 1, 64 * 1024, PGC_SIGHUP, GUC_UNIT_KB);
 	guc_define_int("max_groups",
 				   "Sets the number of consumer groups that shared memory is kept for.",
-				   NULL,
+				   "No more are run on this server.",
 				   &de_max_groups, 1, 100000, PGC_POSTMASTER, 0);
 	guc_define_int("max_outbox_size",
 				   "Sets the size of a database's outbox at which publishing fails.",
@@ -201,8 +201,8 @@ de_guc_init(void)
 							 0,
 							 NULL, NULL, NULL);
 	guc_define_int("proxy_memory",
-				   "Sets the memory for request bodies of one proxy worker.",
-				   NULL,
+				   "Sets the memory for records and request bodies of one proxy worker.",
+				   "Half is for records fetched ahead, half for request bodies.",
 				   &de_proxy_memory, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB);
 	guc_define_int("proxy_workers",
 				   "Sets the number of proxy workers per listed database.",

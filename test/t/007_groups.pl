@@ -1,0 +1,391 @@
+# Consumer groups while they run: registration, what a handler's answer means, what is committed.
+#
+# Guards against: an offset that passes an event which no handler acknowledged (G7), because of an
+# answer that only looks like success (an ingress page, an empty or torn body), a time-out, a
+# refused connection, a rebalance or a restart; order lost by a retry; a change of one group that
+# makes it or others rebalance; an invalid group that disturbs others; events delivered again
+# though they were acknowledged and committed.
+
+use strict;
+use warnings;
+
+use DurableEvent::Handler;
+use DurableEvent::Kafka;
+use DurableEvent::Node;
+use DurableEvent::Util qw(json_decode json_encode wait_until);
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $kafka = DurableEvent::Kafka->shared;
+my $handler = DurableEvent::Handler->new;
+my $node = DurableEvent::Node->create(
+	'main',
+	kafka => $kafka,
+	settings => {
+		'durable_event.proxy' => 'primary',
+		'durable_event.topic_partitions' => 2
+	});
+my %defaults = (
+	backoff_min => '5 ms',
+	backoff_max => '20 ms',
+	timeout => '20 s');
+
+sub sql { return $node->safe_psql('postgres', @_); }
+
+sub create_group
+{
+	my ($name, %columns) = @_;
+	$node->create_group(
+		$name, %defaults,
+		handler_url => $handler->url("/$name"),
+		$columns{topics} ? () : (event_types => ['e']),
+		%columns);
+	return;
+}
+
+sub group_column
+{
+	my ($name, $column) = @_;
+	return sql("SELECT $column FROM durable_event.stat_group WHERE group_name = '$name'");
+}
+
+# Sum of a group's committed offsets.
+sub committed
+{
+	my ($name) = @_;
+	my $offsets = $kafka->committed($node->group_id($name));
+	my $sum = 0;
+	$sum += $_ foreach grep { $_ > 0 } values %$offsets;
+	return $sum;
+}
+
+sub wait_committed
+{
+	my ($name, $n) = @_;
+	my $last;
+	wait_until(sub { ($last = committed($name)) == $n }, sub { "offset $n of $name, it is $last" });
+	return;
+}
+
+# Ids of a group's events in order of arrival, with repetitions or without.
+sub received
+{
+	my ($name) = @_;
+	return map { $_->[3] } $handler->events(group => $name);
+}
+
+sub unique
+{
+	my %seen;
+	return grep { !$seen{$_}++ } @_;
+}
+
+# ---- a group made before its topic; where groups start
+
+create_group('early');
+$node->wait_query(q{SELECT state IN ('joining', 'running') FROM durable_event.stat_group WHERE group_name = 'early'},
+	'the group to join');
+my @ids = map { $node->publish('e', "k$_", { n => $_ }) } 1 .. 8;
+$handler->wait_for_events(8, group => 'early', acknowledged => 1);
+pass('a group that is there before its topic gets the first event');
+
+create_group('earliest');
+create_group('latest', start_from => 'latest');
+$handler->wait_for_events(8, group => 'earliest', acknowledged => 1);
+pass('a group added later starts with the earliest');
+$node->wait_group_state('latest', 'running');
+# its positions are known, so it is at the end
+$node->wait_query(q{SELECT position FROM durable_event.stat_group WHERE group_name = 'latest'},
+	'the positions of the latest', 8);
+push @ids, $node->publish('e', "k$_", { n => $_ }) foreach 9 .. 10;
+$handler->wait_for_events(2, group => 'latest', acknowledged => 1);
+is_deeply([ sort(received('latest')) ], [ sort @ids[ 8, 9 ] ], 'or with the latest');
+is_deeply([ sort(unique(received('early'))) ], [ sort @ids ], 'and misses nothing')
+  if $handler->wait_for_events(10, group => 'early', acknowledged => 1);
+wait_committed($_, 10) foreach qw(early earliest latest);
+$node->drop_group($_) foreach qw(early latest);
+
+# ---- changed: limits and handler in place, without a rebalance
+
+my %terms = map { ($_->{headers}{'durable-event-term'} => 1) } $handler->requests(group => 'earliest');
+is(scalar keys %terms, 1, 'one term so far');
+$node->update_group(
+	'earliest',
+	handler_url => $handler->url('/changed'),
+	timeout => '7 s',
+	batch_max_events => 2,
+	mode => 'batch',
+	linger => '0');
+# what the proxy reads now it may have read a moment too early for the next event
+wait_until(
+	sub {
+		push @ids, $node->publish('e', 'k1', { n => 11 });
+		$handler->requests(path => '/changed') > 0;
+	},
+	'a request to the new handler');
+my ($changed) = $handler->requests(path => '/changed');
+is($changed->{headers}{'durable-event-timeout-ms'}, 7000, 'a changed timeout is applied');
+ok($terms{ $changed->{headers}{'durable-event-term'} }, 'without a rebalance: same term');
+sql(q{SELECT durable_event.publish_event('e', 'k1', '{}') FROM generate_series(1, 9)});
+$node->flush;
+my $total = $kafka->count($node->topic('e'));
+$handler->wait_for_events($total, group => 'earliest', acknowledged => 1);
+is((sort { $b <=> $a } map { scalar @{ $_->{body} } } $handler->requests(path => '/changed'))[0],
+	2, 'a changed batch size, too');
+is(scalar(received('earliest')), $total, 'nothing came twice');
+
+# ---- disabled, enabled, removed, added again
+
+wait_committed('earliest', $total);
+$node->update_group('earliest', enabled => 'false');
+$node->wait_query('SELECT count(*) FROM durable_event.stat_group', 'the group to leave', 0);
+wait_until(sub { ($kafka->groups->{ $node->group_id('earliest') }{members} // 0) == 0 },
+	'its member to leave in Kafka');
+$node->publish('e', 'k1', { n => 12 });
+ok($node->flush, 'published while it is disabled');
+is($handler->stats->{groups}{earliest}{events}, $total, 'a disabled group gets nothing');
+$node->update_group('earliest', enabled => 'true');
+$handler->wait_for_events($total + 1, group => 'earliest', acknowledged => 1);
+wait_committed('earliest', $total + 1);
+$node->drop_group('earliest');
+$node->wait_query('SELECT count(*) FROM durable_event.stat_group', 'the group to leave', 0);
+$node->publish('e', 'k1', { n => 13 });
+$node->flush;
+create_group('earliest');
+$handler->wait_for_events($total + 2, group => 'earliest', acknowledged => 1);
+is(scalar(received('earliest')), $total + 2, 'enabled, removed and added again: each event once');
+$node->drop_group('earliest');
+
+# ---- failures: the same body again, in order, nothing later before it
+
+create_group('order', batch_max_events => 3, topics => [ $node->topic('o') ]);
+$handler->control({ path => '/order', status => 500, times => 4 },
+	{ path => '/order', status => 200, times => 2 },
+	{ path => '/order', status => 503, times => 3 });
+my $n = 60;
+sql(qq{SELECT durable_event.publish_event('o', 'k' || i % 7, jsonb_build_object('entity', i % 7, 'version', i / 7 + 1))
+	FROM generate_series(0, $n - 1) i});
+$handler->wait_for_events($n, group => 'order', acknowledged => 1);
+my %open;
+my ($failures, @wrong) = (0);
+foreach my $request ($handler->requests(group => 'order'))
+{
+	my $h = $request->{headers};
+	my $state = $open{ $h->{'durable-event-partition'} } //= { next => 0, attempt => 1 };
+	push @wrong, $h
+	  if $h->{'durable-event-first-offset'} != $state->{next}
+	  || $h->{'durable-event-attempt'} != $state->{attempt}
+	  || defined $state->{id} && $h->{'webhook-id'} ne $state->{id};
+	if ($request->{status} == 200)
+	{
+		%$state = (next => $h->{'durable-event-last-offset'} + 1, attempt => 1);
+	}
+	else
+	{
+		$failures++;
+		$state->{attempt}++;
+		$state->{id} = $h->{'webhook-id'};
+	}
+}
+is_deeply(\@wrong, [], 'each partition: a batch until it is acknowledged, then the next');
+is($failures, 7, 'seven attempts failed');
+my $stats = $handler->stats->{groups}{order};
+is($stats->{$_}, 0, "no $_") foreach qw(overlaps version_violations sequence_violations missing_versions);
+wait_committed('order', $n);
+$node->wait_query(q{SELECT events_delivered, failures FROM durable_event.stat_group WHERE group_name = 'order'},
+	'stat_group to count', "$n|7");
+pass('counted in stat_group');
+$node->drop_group('order');
+
+# ---- answers that do not acknowledge
+
+create_group('answer', topics => [ $node->topic('a') ], mode => 'single');
+$node->publish('a', 'k', { n => 0 });
+$handler->wait_for_events(1, group => 'answer', acknowledged => 1);
+wait_committed('answer', 1);
+my $position = $node->log_position;
+my $acknowledged = 1;
+foreach my $case (
+	[ 'a page of an ingress', qr/not JSON/, body => '<html>welcome</html>', headers => { 'content-type' => 'text/html' } ],
+	[ 'plain text', qr/not JSON/, body => 'OK' ],
+	[ 'an empty body of unknown length', qr/content-length/, body => "0\r\n\r\n", headers => { 'transfer-encoding' => 'chunked' } ],
+	[ 'a body cut off', qr/./, body => '{"batchItemFailures":[]}', close => 'mid' ],
+	[ 'a connection closed without an answer', qr/./, close => 'before' ],
+	[ 'a failed item', qr/1 failed event/, body => '{"batchItemFailures":[{"itemIdentifier":"x"}]}' ],
+	[ 'another JSON', qr/./, body => '{"error":"no"}' ],
+	[ 'a redirect', qr/\b302\b/, status => 302, headers => { location => $handler->url('/elsewhere') } ],
+	[ '404', qr/\b404\b/, status => 404 ],
+	[ '500', qr/\b500\b/, status => 500, body => 'sorry' ])
+{
+	my ($name, $error, %step) = @$case;
+	$handler->control({ path => '/answer', %step });
+	my $id = $node->publish('a', 'k', { n => $name });
+	my @attempts;
+	wait_until(
+		sub {
+			@attempts = grep { $_->{body}{id} eq $id } $handler->requests(path => '/answer');
+			@attempts >= 3;
+		},
+		"$name: three attempts");
+	is(committed('answer'), $acknowledged, "$name: is no acknowledgement");
+	like(group_column('answer', 'last_error'), $error, "$name: last_error");
+	is(group_column('answer', 'state'), 'retrying', "$name: state");
+	$handler->clear;
+	wait_committed('answer', ++$acknowledged);
+}
+is($handler->stats->{paths}{'/elsewhere'}, undef, 'redirects are not followed');
+$node->wait_group_state('answer', 'running');
+my $log = $node->log_since($position);
+is(scalar(() = $log =~ /handler of consumer group "answer" did not accept events/g),
+	1, 'one line in the log for many failures');
+
+# no answer in time
+$node->update_group('answer', timeout => '300 ms');
+wait_until(
+	sub {
+		$node->publish('a', 'k', {});
+		grep { $_->{headers}{'durable-event-timeout-ms'} == 300 } $handler->requests(path => '/answer');
+	},
+	'the new time-out');
+$node->flush;
+$acknowledged = $kafka->count($node->topic('a'));
+wait_committed('answer', $acknowledged);
+$handler->control({ path => '/answer', hang => 1, times => 2 });
+my $hung = $node->publish('a', 'k', { n => 'hung' });
+wait_committed('answer', $acknowledged + 1);
+my @attempts = grep { $_->{body}{id} eq $hung } $handler->requests(path => '/answer');
+is(join(' ', map { $_->{headers}{'durable-event-attempt'} } @attempts), '1 2 3',
+	'no answer in time: again, and again');
+is(scalar(unique(map { $_->{headers}{'webhook-id'} } @attempts)), 1, 'under the same webhook-id');
+$acknowledged++;
+
+# nobody listens
+$node->update_group('answer', timeout => '20 s');
+$handler->stop;
+$node->publish('a', 'k', { n => 'refused' });
+$node->wait_group_state('answer', 'retrying');
+$node->wait_query(q{SELECT last_error ILIKE '%refused%' FROM durable_event.stat_group WHERE group_name = 'answer'},
+	'last_error to say so');
+is(committed('answer'), $acknowledged, 'connection refused: nothing is committed');
+$handler->start;
+wait_committed('answer', ++$acknowledged);
+pass('and delivered when the handler is back');
+
+# answers that do
+foreach my $step (
+	{ status => 204 },
+	{ status => 200, body => '' },
+	{ status => 202, body => '' },
+	{ status => 201, body => '{}' },
+	{ status => 200, body => 'null' },
+	{ status => 200, body => ' {"batchItemFailures" : [ ]} ' })
+{
+	$handler->control({ path => '/answer', %$step });
+	my $id = $node->publish('a', 'k', { n => $step });
+	wait_committed('answer', ++$acknowledged);
+	is(scalar(grep { $_->{body}{id} eq $id } $handler->requests(path => '/answer')),
+		1, 'acknowledged at once: ' . json_encode($step));
+}
+$handler->clear;
+
+# ---- restarts repeat nothing that was acknowledged and committed; what is under way is waited for
+
+my $before = $handler->stats->{groups}{answer}{events};
+$node->restart;
+$node->wait_group_state('answer', 'running');
+$node->publish('a', 'k', { n => 'after restart' });
+wait_committed('answer', ++$acknowledged);
+is($handler->stats->{groups}{answer}{events}, $before + 1, 'a restart repeats nothing');
+
+$handler->control({ path => '/answer', delay_ms => 1000 });
+my $slow = $node->publish('a', 'k', { n => 'slow' });
+$node->wait_query(q{SELECT in_flight FROM durable_event.stat_group WHERE group_name = 'answer'},
+	'the slow request to be under way', 1);
+$node->restart;
+$handler->clear;
+$node->wait_group_state('answer', 'running');
+$node->publish('a', 'k', { n => 'after slow' });
+wait_committed('answer', $acknowledged + 2);
+is(scalar(grep { $_->{body}{id} eq $slow } $handler->requests(path => '/answer')),
+	1, 'an answer that comes during the shutdown counts');
+my $proxy = $node->kill_worker('proxy', 'TERM');
+$node->wait_for_worker('proxy', $proxy);
+$node->wait_group_state('answer', 'running');
+$before = $handler->stats->{groups}{answer}{events};
+$node->publish('a', 'k', { n => 'after SIGTERM' });
+wait_committed('answer', $acknowledged + 3);
+is($handler->stats->{groups}{answer}{events}, $before + 1, 'nor does a new proxy repeat anything');
+
+# ---- invalid groups, and a handler by setting
+
+$position = $node->log_position;
+$node->create_group('no_url', event_types => ['a']);
+$node->create_group('no_topic', topics => ['not a topic'], handler_url => $handler->url);
+$node->wait_group_state($_, 'invalid') foreach qw(no_url no_topic);
+like(group_column('no_url', 'last_error'), qr/handler_url/, 'a group without handler says so');
+like(group_column('no_topic', 'last_error'), qr/"not a topic" cannot be the name of a topic/,
+	'as one with a topic that cannot be');
+$before = $handler->stats->{groups}{answer}{events};
+my $term = ($handler->requests(group => 'answer'))[-1]{headers}{'durable-event-term'};
+$node->publish('a', 'k', { n => 'undisturbed' });
+$handler->wait_for_events($before + 1, group => 'answer', acknowledged => 1);
+is(($handler->requests(group => 'answer'))[-1]{headers}{'durable-event-term'}, $term,
+	'others are not disturbed');
+$node->reconfigure('durable_event.handler_url' => $handler->url('/default'));
+wait_until(sub { $handler->requests(path => '/default') > 0 }, 'requests to the default handler');
+pass('durable_event.handler_url by SIGHUP serves groups without a handler');
+like($node->log_since($position), qr/consumer group "no_topic" cannot be run/, 'the log names it');
+$node->drop_group($_) foreach qw(no_url no_topic answer);
+
+# ---- a topic of others, without CloudEvents headers
+
+my $foreign = $node->topic('foreign-1');
+$kafka->create_topic($foreign, 1);
+create_group('foreign', topics => [$foreign], event_types => ['e'], mode => 'single');
+$kafka->produce(
+	$foreign,
+	[
+		{ key => 'a key', payload => '{"a": 1}', headers => { hdr => 'v1' } },
+		{ payload => 'no JSON' },
+		{
+			key => 'k', payload => '"s"',
+			headers => {
+				ce_specversion => '1.0', ce_id => 'theirs', ce_source => '/theirs', ce_type => 'thing.happened',
+				'content-type' => 'application/json'
+			}
+		}
+	]);
+my @foreign;
+wait_until(
+	sub {
+		@foreign = grep { $_->{headers}{'durable-event-topic'} eq $foreign } $handler->requests(group => 'foreign');
+		@foreign >= 3;
+	},
+	'records of the foreign topic');
+my @bodies = map { $_->{body} } @foreign;
+is(scalar(grep { defined delete $_->{time} } @bodies), 3, 'records of a foreign topic have a time');
+is_deeply(
+	\@bodies,
+	[
+		{
+			specversion => '1.0', id => "$foreign-0-0", source => "kafka:$foreign", type => 'kafka.record',
+			subject => 'a key', partitionkey => 'a key', kafkatopic => $foreign, kafkapartition => 0,
+			kafkaoffset => '0', hdr => 'v1', datacontenttype => 'application/json', data => { a => 1 }
+		},
+		{
+			specversion => '1.0', id => "$foreign-0-1", source => "kafka:$foreign", type => 'kafka.record',
+			kafkatopic => $foreign, kafkapartition => 0, kafkaoffset => '1', data_base64 => 'bm8gSlNPTg=='
+		},
+		{
+			specversion => '1.0', id => 'theirs', source => '/theirs', type => 'thing.happened',
+			subject => 'k', partitionkey => 'k', kafkatopic => $foreign, kafkapartition => 0,
+			kafkaoffset => '2', datacontenttype => 'application/json', data => 's'
+		}
+	],
+	'and what CloudEvents attributes there are');
+$handler->wait_for_events(3 + $kafka->count($node->topic('e')), group => 'foreign', acknowledged => 1);
+pass('beside its event types');
+
+is($handler->stats->{total}{overlaps}, 0, 'never two requests of a partition at once');
+$node->stop('fast');
+done_testing();
