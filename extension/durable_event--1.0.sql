@@ -107,17 +107,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_0 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_1 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_1_id_idx ON durable_event.outbox_1 (id);
+CREATE TABLE durable_event.outbox_1 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_1
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_1 ENABLE ALWAYS TRIGGER guard;
@@ -125,17 +116,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_1 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_2 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_2_id_idx ON durable_event.outbox_2 (id);
+CREATE TABLE durable_event.outbox_2 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_2
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_2 ENABLE ALWAYS TRIGGER guard;
@@ -143,17 +125,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_2 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_3 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_3_id_idx ON durable_event.outbox_3 (id);
+CREATE TABLE durable_event.outbox_3 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_3
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_3 ENABLE ALWAYS TRIGGER guard;
@@ -161,17 +134,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_3 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_4 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_4_id_idx ON durable_event.outbox_4 (id);
+CREATE TABLE durable_event.outbox_4 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_4
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_4 ENABLE ALWAYS TRIGGER guard;
@@ -179,17 +143,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_4 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_5 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_5_id_idx ON durable_event.outbox_5 (id);
+CREATE TABLE durable_event.outbox_5 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_5
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_5 ENABLE ALWAYS TRIGGER guard;
@@ -197,17 +152,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_5 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_6 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_6_id_idx ON durable_event.outbox_6 (id);
+CREATE TABLE durable_event.outbox_6 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_6
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_6 ENABLE ALWAYS TRIGGER guard;
@@ -215,17 +161,8 @@ CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_ev
 	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
 COMMENT ON TABLE durable_event.outbox_6 IS 'segment of the outbox; see the view durable_event.outbox';
 
-CREATE TABLE durable_event.outbox_7 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_7_id_idx ON durable_event.outbox_7 (id);
+CREATE TABLE durable_event.outbox_7 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
+	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_7
 	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
 ALTER TABLE durable_event.outbox_7 ENABLE ALWAYS TRIGGER guard;

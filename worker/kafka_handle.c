@@ -32,6 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/ipc.h"
+
 #include "worker/kafka_internal.h"
 #include "worker/main.h"
 
@@ -55,7 +57,11 @@ static pthread_mutex_t teardown_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t teardown_done;	/* of the monotonic clock */
 static int	teardown_count = 0;
 
+/* Handles made and not yet torn down; under teardown_lock too. */
+static int	handle_count = 0;
+
 static void handle_init_threads(void);
+static void handle_on_proc_exit(int code, Datum arg);
 static void *handle_teardown_main(void *arg);
 static void handle_teardown(HandleTeardown *teardown);
 
@@ -73,7 +79,13 @@ de_kafka_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error, int error
 	rk = rd_kafka_new(type, conf, error, error_size);
 	de_worker_restore_signals(&saved);
 	if (rk == NULL)
+	{
 		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	pthread_mutex_lock(&teardown_lock);
+	handle_count++;
+	pthread_mutex_unlock(&teardown_lock);
 	return rk;
 }
 
@@ -101,7 +113,27 @@ handle_init_threads(void)
 #else
 	(void) attr;				/* musl's default is 128 kB */
 #endif
+	on_proc_exit(handle_on_proc_exit, (Datum) 0);
 	done = true;
+}
+
+/*
+ * on_proc_exit: leaves without exit()'s handlers if library threads are left,
+ * which would go on using what those handlers take down (OpenSSL's tables, for
+ * one): a crash there restarts the whole server (pitfall 7).  Shared memory is
+ * released by now, and of the callbacks that this skips none matters to a
+ * process that ends.
+ */
+static void
+handle_on_proc_exit(int code, Datum arg)
+{
+	int			left;
+
+	pthread_mutex_lock(&teardown_lock);
+	left = handle_count;
+	pthread_mutex_unlock(&teardown_lock);
+	if (left > 0)
+		_exit(code);
 }
 
 /*
@@ -174,6 +206,7 @@ handle_teardown(HandleTeardown *teardown)
 		close(teardown->closefd);
 	pthread_mutex_lock(&teardown_lock);
 	teardown_count--;
+	handle_count--;
 	pthread_cond_broadcast(&teardown_done);
 	pthread_mutex_unlock(&teardown_lock);
 }

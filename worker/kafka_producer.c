@@ -50,6 +50,13 @@ static const char *const producer_defaults[] = {
 /* Room in a request for what comes with the largest event: names of headers, framing. */
 #define PRODUCER_MESSAGE_OVERHEAD (64 * 1024)
 
+/*
+ * Room in a request that an event has needed which was published before
+ * max_event_size was lowered.  Not simply the setting's maximum, always: the
+ * library sizes the buffers of its requests by that.
+ */
+static int	producer_largest = 0;
+
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
 							DeDeliveryCallback delivered, void *arg);
 
@@ -76,7 +83,8 @@ de_producer_create(char *error, int error_size)
 		"message.max.bytes", message_bytes,
 		NULL
 	};
-	int			message_size = de_max_event_size * 1024 + PRODUCER_MESSAGE_OVERHEAD;
+	int			message_size = Max(de_max_event_size * 1024 + PRODUCER_MESSAGE_OVERHEAD,
+								   producer_largest);
 	rd_kafka_conf_t *conf;
 	DeProducer *producer;
 
@@ -114,6 +122,8 @@ de_producer_create(char *error, int error_size)
 		return NULL;
 	}
 
+	producer->message_size = message_size;
+
 	/* delivery reports, errors and logs on one queue, topic results on another */
 	rd_kafka_set_log_queue(producer->rk, NULL);
 	producer->queue = rd_kafka_queue_get_main(producer->rk);
@@ -138,11 +148,14 @@ de_producer_fd(DeProducer *producer)
 bool
 de_producer_has_connected(DeProducer *producer)
 {
-	/* known from the first metadata; with a timeout of 0 it only looks */
+	/*
+	 * Both are known from the first metadata on; with a timeout of 0 this only
+	 * looks.  Not every service that speaks the protocol names its cluster.
+	 */
 	char	   *id = rd_kafka_clusterid(producer->rk, 0);
 
 	if (id == NULL)
-		return false;
+		return rd_kafka_controllerid(producer->rk, 0) >= 0;
 	rd_kafka_mem_free(producer->rk, id);
 	return true;
 }
@@ -209,6 +222,21 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic,
 	if (rd_kafka_fatal_error(producer->rk, error, error_size) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return DE_KAFKA_FATAL;
 	snprintf(error, error_size, "%s", rd_kafka_err2str(err));
+
+	/* a limit of ours, not Kafka's: the next producer has a higher one */
+	if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+	{
+		int			needed = key_len + payload_len + PRODUCER_MESSAGE_OVERHEAD;
+
+		for (int i = 0; i < nheaders; i++)
+			needed += headers[i].name_len + headers[i].value_len + 16;
+		if (needed > producer->message_size)
+		{
+			producer_largest = needed;
+			return DE_KAFKA_FATAL;
+		}
+	}
+
 	/* nothing but a full queue passes by waiting for this producer */
 	return de_kafka_classify(producer->rk, err) == DE_KAFKA_REFUSED ?
 		DE_KAFKA_REFUSED :

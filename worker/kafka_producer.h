@@ -30,6 +30,7 @@ struct DeProducer
 	rd_kafka_queue_t *queue;	/* the main one: reports, errors, logs */
 	rd_kafka_queue_t *admin_queue;	/* results of topic creations */
 	int			fd;				/* eventfd of both queues */
+	int			message_size;	/* largest record that it takes, in bytes */
 	DeProducerTopic *topics;
 	DeAdminAnswer *answers;
 	DeDelivery	delivery;		/* what callbacks are shown */

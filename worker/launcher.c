@@ -104,6 +104,7 @@ typedef struct LauncherTurn
 	bool		catalog_is_fresh;	/* pg_database was read in this turn */
 	bool		wants_catalog;	/* a worker is missing: read it, look again */
 	bool		slots_are_out;
+	bool		misses_relay;	/* a wanted relay is not there, for whatever reason */
 	bool		misses_some;	/* a wanted worker is not there, for whatever reason */
 	int64		next;			/* when a backoff ends */
 } LauncherTurn;
@@ -119,7 +120,7 @@ static bool launcher_read_catalog(void);
 static void launcher_judge_target(LauncherTarget *target, LauncherProblem problem);
 static void launcher_ensure_entries(int64 now);
 static LauncherTarget *launcher_find_target(List *targets, Oid dboid, const char *name);
-static void launcher_look_at_database(LauncherTurn *turn, int slot, int relays, int proxies);
+static void launcher_look_at_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int wanted);
 static void launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind kind,
 								   int index, DeDatabase *db, LauncherTarget *target, bool wanted);
 static void launcher_bury(LauncherTurn *turn, LauncherChild *child, Oid dboid);
@@ -195,9 +196,14 @@ launcher_turn(LauncherTurn *turn)
 		if (relays + proxies > 0)
 			launcher_ensure_entries(turn->now);
 		turn->wants_catalog = false;
+		turn->misses_relay = false;
 		turn->misses_some = false;
+
+		/* the relays of all databases before any proxy: background worker slots may run out */
 		for (int slot = 0; slot < de_shared->max_databases; slot++)
-			launcher_look_at_database(turn, slot, relays, proxies);
+			launcher_look_at_database(turn, slot, DE_WORKER_RELAY, relays);
+		for (int slot = 0; slot < de_shared->max_databases; slot++)
+			launcher_look_at_database(turn, slot, DE_WORKER_PROXY, proxies);
 
 		if (!turn->wants_catalog || turn->catalog_is_fresh)
 			break;
@@ -425,11 +431,11 @@ launcher_find_target(List *targets, Oid dboid, const char *name)
 }
 
 /*
- * Looks at all workers of one entry in shared memory, also of databases that
- * are not listed any more.
+ * Looks at all workers of one kind of one entry in shared memory, also of
+ * databases that are not listed any more.
  */
 static void
-launcher_look_at_database(LauncherTurn *turn, int slot, int relays, int proxies)
+launcher_look_at_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int wanted)
 {
 	DeDatabase *db = &de_shared->databases[slot];
 	LauncherChildren *children = launcher_children[slot];
@@ -449,11 +455,15 @@ launcher_look_at_database(LauncherTurn *turn, int slot, int relays, int proxies)
 	children->dboid = dboid;
 
 	target = launcher_find_target(launcher_targets, dboid, NULL);
-	launcher_look_at_child(turn, &children->relay, DE_WORKER_RELAY, 0, db, target,
-						   target != NULL && relays > 0);
-	for (int i = 0; i < DE_MAX_PROXY_WORKERS; i++)
-		launcher_look_at_child(turn, &children->proxies[i], DE_WORKER_PROXY, i, db, target,
-							   target != NULL && i < proxies);
+	if (kind == DE_WORKER_RELAY)
+		launcher_look_at_child(turn, &children->relay, DE_WORKER_RELAY, 0, db, target,
+							   target != NULL && wanted > 0);
+	else
+	{
+		for (int i = 0; i < DE_MAX_PROXY_WORKERS; i++)
+			launcher_look_at_child(turn, &children->proxies[i], DE_WORKER_PROXY, i, db, target,
+								   target != NULL && i < wanted);
+	}
 }
 
 /*
@@ -491,7 +501,13 @@ launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind ki
 	else if (!alive && wanted)
 	{
 		turn->misses_some = true;
+		if (kind == DE_WORKER_RELAY)
+			turn->misses_relay = true;
 		if (turn->slots_are_out)
+			return;
+
+		/* while slots are short, one that was freed is kept for a relay that waits to start again */
+		if (kind == DE_WORKER_PROXY && turn->misses_relay && launcher_slots_reported)
 			return;
 		if (child->not_before > turn->now)
 			turn->next = Min(turn->next, child->not_before);

@@ -114,6 +114,7 @@ static uint32 main_wait_event = 0;
 
 static void main_sigterm_while_starting(SIGNAL_ARGS);
 static void main_override(const char *name, const char *value);
+static void main_leave(void) pg_attribute_noreturn();
 static void main_claim_cell(void);
 static void main_connect(void);
 static void main_error_callback(void *arg);
@@ -213,7 +214,7 @@ de_worker_begin(DeWorkerKind kind, Datum main_arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	CHECK_FOR_INTERRUPTS();
 	if (de_worker_stopping() || de_worker_held())
-		proc_exit(0);
+		main_leave();
 
 	/* a SIGHUP between fork and the handler above was lost (pitfall 16) */
 	ConfigReloadPending = false;
@@ -254,8 +255,18 @@ de_worker_held(void)
 }
 
 /*
- * Takes the cell of this kind and database, or exits: code 0, so that the log
- * has no complaint; the launcher comes again if need be.
+ * Exits before the work has begun: code 0, so that the log has no complaint.
+ * The launcher starts children again if need be; nobody but the postmaster
+ * starts the launcher, and only after another code (pitfall 6).
+ */
+static void
+main_leave(void)
+{
+	proc_exit(de_worker->kind == DE_WORKER_LAUNCHER ? 1 : 0);
+}
+
+/*
+ * Takes the cell of this kind and database, or exits.
  */
 static void
 main_claim_cell(void)
@@ -285,7 +296,7 @@ main_claim_cell(void)
 		ereport(DEBUG1,
 				(errmsg_internal("another process (PID %u) does the work of %s",
 								 nobody, MyBgworkerEntry->bgw_name)));
-		proc_exit(0);
+		main_leave();
 	}
 	pg_atomic_write_u32(&main_cell->procno, (uint32) DE_MY_PROC_NUMBER);
 	if (worker->kind == DE_WORKER_LAUNCHER)

@@ -92,7 +92,8 @@ def in_turn(number, sides):
 # ---- publishing in small transactions
 
 STATEMENTS = {
-    "publish": f"SELECT durable_event.publish_event('bench_small', 'entity-' || :id, '{PAYLOAD}');",
+    "publish": "SELECT durable_event.publish_event('bench_small', 'entity-' || :id, "
+               f"'{PAYLOAD}');",
     "plain": f"INSERT INTO plain (payload) VALUES ('{PAYLOAD}');",
     "notify": f"INSERT INTO plain_notify (payload) VALUES ('{PAYLOAD}');",
 }
@@ -147,7 +148,8 @@ PUBLISH_BULK = ("SELECT count(durable_event.publish_event('bench_bulk', "
 INSERT_FULL = ("INSERT INTO plain_full (event_type, key, payload) SELECT 'bench_bulk', "
                "'entity-' || lpad((i % 10000)::text, 8, '0'), '{payload}' "
                "FROM generate_series(1, {events}) AS i")
-INSERT_PLAIN = "INSERT INTO plain (payload) SELECT '{payload}' FROM generate_series(1, {events}) AS i"
+INSERT_PLAIN = ("INSERT INTO plain (payload) SELECT '{payload}' "
+                "FROM generate_series(1, {events}) AS i")
 
 
 def bulk(statement):
@@ -167,8 +169,10 @@ def measure_bulk():
         ratios = [p / i for p, i in zip(seconds[PUBLISH_BULK], seconds[statement])]
         report(f"{options.events} events in a transaction: time / INSERT {name}",
                "<= 1.1", spread(ratios))
-    report("  seconds", "", ", ".join(f"{name} {median(seconds[statement]):.2f}" for name, statement in (
-        ("publish", PUBLISH_BULK), ("same columns", INSERT_FULL), ("(id, jsonb)", INSERT_PLAIN))))
+    report("  seconds", "", ", ".join(
+        f"{name} {median(seconds[statement]):.2f}" for name, statement in (
+            ("publish", PUBLISH_BULK), ("same columns", INSERT_FULL),
+            ("(id, jsonb)", INSERT_PLAIN))))
 
 
 def cpu_seconds(pid):
@@ -227,8 +231,8 @@ def publish_slowly():
     with open("slow.pgbench", "w", encoding="ascii") as f:
         f.write("\\set id random(1, 100000)\nBEGIN;\n"
                 "UPDATE item SET version = version + 1 WHERE id = :id;\n"
-                f"SELECT durable_event.publish_event('bench_latency', 'entity-' || :id, '{PAYLOAD}');\n"
-                "COMMIT;\n")
+                "SELECT durable_event.publish_event('bench_latency', 'entity-' || :id, "
+                f"'{PAYLOAD}');\nCOMMIT;\n")
     begin = psql("SELECT clock_timestamp()")[0]
     done = subprocess.run(["pgbench", "-n", "-M", "prepared", "-c", "4", "-R", "100",
                            "-T", str(2 * options.seconds), "-f", "slow.pgbench"],
@@ -238,10 +242,10 @@ def publish_slowly():
     psql("SELECT durable_event.flush('10 s')")
     union = " UNION ALL ".join(f"SELECT xmin AS transaction, * FROM durable_event.outbox_{i}"
                                for i in range(8))
-    return {line.split("|")[0]: int(line.split("|")[1]) for line in psql(
-        "SELECT event_id, (extract(epoch FROM pg_xact_commit_timestamp(transaction)) * 1000000)::bigint "
-        f"FROM ({union}) AS segments WHERE created_at >= '{begin}' "
-        "AND event_type = 'bench_latency'")}
+    lines = psql("SELECT event_id, (extract(epoch FROM pg_xact_commit_timestamp(transaction)) "
+                 f"* 1000000)::bigint FROM ({union}) AS segments WHERE created_at >= '{begin}' "
+                 "AND event_type = 'bench_latency'")
+    return {event: int(at) for event, at in (line.split("|") for line in lines)}
 
 
 def report_latency(what, goals, commits, receipts):

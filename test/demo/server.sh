@@ -43,11 +43,12 @@ fail_with_log()
 # make_scratch NAME: the directory, and whom the server runs as
 make_scratch()
 {
-	local user
+	local user=${USER:-}
 
 	scratch=$(mktemp -d "${TMPDIR:-/tmp}/durable_event_$1.XXXXXX")
 	# a socket's path must not be longer than about 100 bytes
-	[ ${#scratch} -lt 80 ] || fail "The path $scratch is too long for a socket; set TMPDIR to a shorter one."
+	[ ${#scratch} -lt 80 ] ||
+		fail "The path $scratch is too long for a socket; set TMPDIR to a shorter one."
 	if [ "$(id -u)" -eq 0 ]
 	then
 		user=postgres
@@ -57,6 +58,8 @@ make_scratch()
 		chown "$user" "$scratch"
 	fi
 	chmod 755 "$scratch"
+	"${user_command[@]}" test -w "$scratch" ||
+		fail "The user $user cannot reach $scratch; set TMPDIR to a directory that all may enter."
 	cd "$scratch"
 	# another server of the caller's is not meant
 	unset "${!PG@}"

@@ -21,8 +21,7 @@ FROM (
 
 -- what the handler got, in the order in which it got it; a line of its log is a request
 CREATE TABLE delivery (n bigint GENERATED ALWAYS AS IDENTITY, request jsonb);
-\set copy '\\copy delivery (request) FROM ' :'log' ' (FORMAT csv, QUOTE E''\\x01'', DELIMITER E''\\x02'')'
-:copy
+COPY delivery (request) FROM :'log' (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
 
 CREATE TABLE receipt AS
 SELECT row_number() OVER (ORDER BY n, place) AS n,
@@ -64,14 +63,17 @@ SELECT g.name, g.mode,
 	count(*) FILTER (WHERE e.event_id IS NULL AND f.event_id IS NOT NULL) AS uncommitted,
 	count(*) FILTER (WHERE f.sequence < f.previous_sequence
 		OR f.old_value <> f.previous
-		OR f.event_type = 'payment_received' AND f.new_value <> coalesce(f.previous, 0) + 1) AS violations,
-	percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM f.received_at - e.committed_at) * 1000)
+		OR f.event_type = 'payment_received'
+			AND f.new_value <> coalesce(f.previous, 0) + 1) AS violations,
+	percentile_cont(0.5) WITHIN GROUP (ORDER BY milliseconds)
 		FILTER (WHERE e.committed_at >= :'begin') AS p50,
-	percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM f.received_at - e.committed_at) * 1000)
+	percentile_cont(0.99) WITHIN GROUP (ORDER BY milliseconds)
 		FILTER (WHERE e.committed_at >= :'begin') AS p99
 FROM durable_event.consumer_group AS g
 	LEFT JOIN with_previous AS f ON f.group_name = g.name
 	LEFT JOIN expected AS e USING (event_id)
+	CROSS JOIN LATERAL (SELECT extract(epoch FROM f.received_at - e.committed_at) * 1000)
+		AS latency (milliseconds)
 GROUP BY g.name, g.mode, g.event_types;
 
 CREATE TABLE totals AS
