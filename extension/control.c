@@ -370,10 +370,11 @@ check_limits(Check *check, bool served)
 static void
 check_publications(Check *check)
 {
-	int64		n = count_rows("SELECT count(DISTINCT pubname) FROM pg_catalog.pg_publication_tables"
-							   " WHERE schemaname = 'durable_event'"
-							   " AND (tablename LIKE 'outbox\\_%' OR tablename = 'relay_state')");
+	int64		n;
 
+	n = count_rows("SELECT count(DISTINCT pubname) FROM pg_catalog.pg_publication_tables"
+				   " WHERE schemaname = 'durable_event'"
+				   " AND (tablename LIKE 'outbox\\_%' OR tablename = 'relay_state')");
 	if (n > 0)
 		check_row(check, "publications", "warning",
 				  psprintf(INT64_FORMAT " publications carry the outbox or relay_state; subscribers with durable_event leave their rows out.", n),

@@ -217,9 +217,9 @@ event_check_type(const char *name, int len)
 static bool
 event_type_has_topic(const char *name, int len)
 {
-	Oid			namespace = get_namespace_oid("durable_event", true);
-	Oid			relid = get_relname_relid("event_type", namespace);
-	Oid			indexid = get_relname_relid("event_type_pkey", namespace);
+	Oid			schema = get_namespace_oid("durable_event", true);
+	Oid			relid = get_relname_relid("event_type", schema);
+	Oid			indexid = get_relname_relid("event_type_pkey", schema);
 	text	   *wanted = de_text_from_utf8(name, len);
 	Relation	rel;
 	SysScanDesc scan;

@@ -38,7 +38,7 @@ char	   *de_handler_ca_file = NULL;
 /* Client certificate shown to handlers. */
 char	   *de_handler_cert_file = NULL;
 
-/* Hosts that handlers may live on: host patterns (*.example.com) and networks (10.0.0.0/8); empty = any. */
+/* Hosts of handlers: patterns (*.example.com) and networks (10.0.0.0/8); empty = any. */
 char	   *de_handler_hosts = NULL;
 
 /* Private key of handler_cert_file. */
@@ -376,7 +376,8 @@ guc_check_topic_prefix(char **newval, void **extra, GucSource source)
 	int			len = strlen(*newval);
 
 	/* "." alone becomes legal with what follows */
-	if (len == 0 || strcmp(*newval, ".") == 0 || (len < DE_MAX_TOPIC_LENGTH && de_topic_name_is_legal(*newval, len)))
+	if (len == 0 || strcmp(*newval, ".") == 0 ||
+		(len < DE_MAX_TOPIC_LENGTH && de_topic_name_is_legal(*newval, len)))
 		return true;
 	GUC_check_errdetail("Topic names consist of at most %d of the characters a-z, A-Z, 0-9, \".\", \"_\" and \"-\".",
 						DE_MAX_TOPIC_LENGTH);

@@ -41,8 +41,8 @@
  * began its COMMIT after T1's returned, then T1 had drawn before T2 draws.
  *
  * A transaction that waits at P4 (for a synchronous standby, or for the lock
- * that NOTIFY takes at commit) holds the horizon: its events are not decided.  A long transaction does not: it has
- * no mark before its COMMIT.
+ * that NOTIFY takes at commit) holds the horizon: its events are not decided.
+ * A long transaction does not: it has no mark before its COMMIT.
  *
  * Ids after a server start.  The counter is derived at first use: above every
  * id in any segment, also of dead rows (an id that reached Kafka was

@@ -155,7 +155,7 @@ segments_invalidate(Datum arg, Oid relid)
 static bool
 segments_lookup(bool missing_ok)
 {
-	Oid			namespace = InvalidOid;
+	Oid			schema = InvalidOid;
 
 	if (!segment_callback_registered)
 	{
@@ -170,12 +170,12 @@ segments_lookup(bool missing_ok)
 
 		if (OidIsValid(segment_oids[i]))
 			continue;
-		if (!OidIsValid(namespace))
-			namespace = get_namespace_oid("durable_event", true);
+		if (!OidIsValid(schema))
+			schema = get_namespace_oid("durable_event", true);
 		snprintf(name, sizeof(name), "outbox_%d", i);
-		relid = OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
+		relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 		snprintf(name, sizeof(name), "outbox_%d_id_idx", i);
-		indexid = OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
+		indexid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 		if (!OidIsValid(relid) || !OidIsValid(indexid))
 		{
 			if (missing_ok)
@@ -368,8 +368,9 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 			{
 				bool		isnull;
 
-				heads[i] = index_getnext_slot(scans[i], ForwardScanDirection, slots[i]) ?
-					DatumGetInt64(slot_getattr(slots[i], ATTR_ID, &isnull)) : PG_INT64_MAX;
+				heads[i] = PG_INT64_MAX;
+				if (index_getnext_slot(scans[i], ForwardScanDirection, slots[i]))
+					heads[i] = DatumGetInt64(slot_getattr(slots[i], ATTR_ID, &isnull));
 			}
 			if (heads[i] != PG_INT64_MAX && (first < 0 || heads[i] < heads[first]))
 				first = i;

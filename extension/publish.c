@@ -220,7 +220,7 @@ void
 de_publish_pending(const DePendingEvent *event)
 {
 	bytea	   *columns[PENDING_COLUMNS] = {event->event_type, event->key, event->content_type,
-	event->headers, event->payload};
+									   event->headers, event->payload};
 	PendingHeader header;
 	char		zeros[MAXIMUM_ALIGNOF] = {0};
 	Size		size = sizeof(PendingHeader);

@@ -69,7 +69,8 @@ de_state_read(DeRelayStateRow *row)
 	SPI_connect();
 	if (SPI_execute("SELECT source, database <> (SELECT oid FROM pg_catalog.pg_database"
 					" WHERE datname = pg_catalog.current_database()), paused"
-					" FROM durable_event.relay_state", true, 1) != SPI_OK_SELECT)
+					" FROM durable_event.relay_state",
+					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read relay_state");
 	row->source = NULL;
 	row->paused = false;
@@ -110,10 +111,11 @@ de_state_store_source(const char *source)
 static Oid
 progress_oid(void)
 {
-	Oid			namespace = get_namespace_oid("durable_event", true);
-	Oid			relid = OidIsValid(namespace) ? get_relname_relid("relay_progress", namespace) :
-		InvalidOid;
+	Oid			schema = get_namespace_oid("durable_event", true);
+	Oid			relid = InvalidOid;
 
+	if (OidIsValid(schema))
+		relid = get_relname_relid("relay_progress", schema);
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -196,11 +198,12 @@ de_config_changed(DeConfigTable table)
 void
 de_config_note_tables(void)
 {
-	Oid			namespace = get_namespace_oid("durable_event", true);
+	Oid			schema = get_namespace_oid("durable_event", true);
 
 	for (int i = 0; i < lengthof(config_tables); i++)
-		config_oids[i] = OidIsValid(namespace) ?
-			get_relname_relid(config_tables[i], namespace) : InvalidOid;
+		config_oids[i] = OidIsValid(schema) ?
+			get_relname_relid(config_tables[i], schema) :
+			InvalidOid;
 }
 
 /*

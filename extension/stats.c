@@ -46,6 +46,7 @@ static const char *const group_states[] = {
 	[DE_GROUP_STOPPING] = "stopping"
 };
 
+static double age_in_seconds(TimestampTz at);
 static void put_timestamp(Datum *value, bool *isnull, TimestampTz at);
 static void put_text(Datum *value, bool *isnull, const char *text);
 
@@ -119,8 +120,7 @@ durable_event_stat_relay(PG_FUNCTION_ARGS)
 		acked < pg_atomic_read_u64(&db->start_id);
 	values[i++] = Int64GetDatum(drawn > acked ? (int64) (drawn - acked) : 0);
 	nulls[i] = report.oldest_unacked_at == 0;
-	values[i] = Float8GetDatum(nulls[i] ? 0 :
-							   Max(0.0, (GetCurrentTimestamp() - report.oldest_unacked_at) / 1e6));
+	values[i] = Float8GetDatum(age_in_seconds(report.oldest_unacked_at));
 	i++;
 	values[i++] = Int64GetDatum((int64) pg_atomic_read_u64(&db->events_acked));
 	values[i++] = Int64GetDatum((int64) pg_atomic_read_u64(&db->bytes_acked));
@@ -171,8 +171,7 @@ durable_event_stat_group(PG_FUNCTION_ARGS)
 		nulls[i] = copy.lag < 0;
 		values[i++] = Int64GetDatum(copy.lag);
 		nulls[i] = copy.oldest_unacked_at == 0;
-		values[i] = Float8GetDatum(nulls[i] ? 0 :
-								   Max(0.0, (GetCurrentTimestamp() - copy.oldest_unacked_at) / 1e6));
+		values[i] = Float8GetDatum(age_in_seconds(copy.oldest_unacked_at));
 		i++;
 		values[i++] = Int64GetDatum(copy.in_flight);
 		values[i++] = Int64GetDatum(copy.events_delivered);
@@ -186,6 +185,15 @@ durable_event_stat_group(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * Seconds since a time; not below 0, should clocks differ.
+ */
+static double
+age_in_seconds(TimestampTz at)
+{
+	return Max(0.0, (GetCurrentTimestamp() - at) / 1e6);
 }
 
 /*

@@ -165,18 +165,20 @@ static text *
 row_key(RowTrigger *trigger, HeapTuple tuple)
 {
 	Relation	rel = trigger->data->tg_relation;
+	TupleDesc	desc = RelationGetDescr(rel);
 	StringInfoData key;
 
 	initStringInfo(&key);
 	for (int i = 0; i < trigger->nkeys; i++)
 	{
-		char	   *value = SPI_getvalue(tuple, RelationGetDescr(rel), trigger->keys[i]);
+		AttrNumber	attnum = trigger->keys[i];
+		char	   *value = SPI_getvalue(tuple, desc, attnum);
 
 		if (value == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("key column \"%s\" of table \"%s\" is null",
-							NameStr(TupleDescAttr(RelationGetDescr(rel), trigger->keys[i] - 1)->attname),
+							NameStr(TupleDescAttr(desc, attnum - 1)->attname),
 							RelationGetRelationName(rel)),
 					 errdetail("It is the event key of trigger \"%s\"; events without one have no order.",
 							   trigger->data->tg_trigger->tgname),

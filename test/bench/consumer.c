@@ -67,8 +67,7 @@ assign_from_end(rd_kafka_t *rk, const char *topic)
 		int64_t		low;
 		int64_t		high;
 
-		check("watermarks", rd_kafka_query_watermark_offsets(rk, topic, i, &low, &high,
-															 TIMEOUT_MS));
+		check("watermarks", rd_kafka_query_watermark_offsets(rk, topic, i, &low, &high, TIMEOUT_MS));
 		rd_kafka_topic_partition_list_add(partitions, topic, i)->offset = high;
 	}
 	check("assign", rd_kafka_assign(rk, partitions));

@@ -82,7 +82,7 @@ def spread(values, digits=2):
 
 
 def report(what, goal, result):
-    print(f"{what.ljust(62)}  {goal.ljust(7)}  {result}", flush=True)
+    print(f"{what.ljust(66)}  {goal.ljust(7)}  {result}", flush=True)
 
 
 def in_turn(number, sides):
@@ -182,7 +182,9 @@ def cpu_seconds(pid):
 
 
 def measure_drain():
-    linger = psql("SELECT setting FROM pg_settings WHERE name = 'durable_event.relay_linger'")[0]
+    linger, queue = psql("SELECT setting FROM pg_settings WHERE name IN "
+                         "('durable_event.relay_linger', 'durable_event.relay_buffer_size') "
+                         "ORDER BY name DESC")
     pid = int(psql("SELECT pid FROM durable_event.stat_relay")[0])
     # the relay makes both topics, so they have the same number of partitions
     drain()
@@ -206,14 +208,15 @@ def measure_drain():
             else:
                 time.sleep(SETTLE_SECONDS)
                 done = subprocess.run(["./producer", options.broker, "durable_event.bench_bare",
-                                       str(options.events), linger],
+                                       str(options.events), linger, queue],
                                       stdout=subprocess.PIPE, text=True, check=True)
                 bare.append(tuple(float(value) for value in done.stdout.split()))
     ratios = [b[0] / r[0] for r, b in zip(relay, bare)]
     million = 1e6 / options.events
     report("relay's drain: events per second / bare producer's", ">= 0.8",
            spread(ratios))
-    report("  events per second", "", f"relay {options.events / median([r[0] for r in relay]):.0f}, "
+    report("  events per second", "",
+           f"relay {options.events / median([r[0] for r in relay]):.0f}, "
            f"bare {options.events / median([b[0] for b in bare]):.0f}; CPU seconds per million: "
            f"relay {median([r[1] for r in relay]) * million:.1f}, "
            f"bare {median([b[1] for b in bare]) * million:.1f}")

@@ -4,7 +4,7 @@
  *		A bare librdkafka producer: the ceiling that the relay is measured
  *		against.
  *
- *		producer BOOTSTRAP TOPIC COUNT LINGER_MS
+ *		producer BOOTSTRAP TOPIC COUNT LINGER_MS QUEUE_KB
  *
  * Sends records of 200 bytes with the headers of an event and with the
  * properties that the relay's guarantees need, and prints the seconds from the
@@ -112,9 +112,9 @@ main(int argc, char **argv)
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *topic;
 
-	if (argc != 5)
+	if (argc != 6)
 	{
-		fprintf(stderr, "usage: producer BOOTSTRAP TOPIC COUNT LINGER_MS\n");
+		fprintf(stderr, "usage: producer BOOTSTRAP TOPIC COUNT LINGER_MS QUEUE_KB\n");
 		return 2;
 	}
 	count = atol(argv[3]);
@@ -126,7 +126,7 @@ main(int argc, char **argv)
 	set(conf, "message.timeout.ms", "0");
 	set(conf, "partitioner", "murmur2_random");
 	set(conf, "socket.nagle.disable", "true");
-	/* as much as it wants: the relay has relay_buffer_size */
+	set(conf, "queue.buffering.max.kbytes", argv[5]);
 	set(conf, "queue.buffering.max.messages", "1000000");
 	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
 	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
@@ -151,7 +151,7 @@ main(int argc, char **argv)
 	getrusage(RUSAGE_SELF, &usage);
 	printf("%.4f %.4f\n", seconds,
 		   usage.ru_utime.tv_sec + usage.ru_stime.tv_sec +
-		   (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+			   (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
 	rd_kafka_topic_destroy(topic);
 	rd_kafka_destroy(rk);
 	return 0;

@@ -33,7 +33,7 @@ errstart_cold(int elevel, const char *domain)
 }
 
 int
-errmsg_internal(const char *fmt,...)
+errmsg_internal(const char *fmt, ...)
 {
 	printf("# error raised: %s\n", fmt);
 	return 0;

@@ -67,8 +67,8 @@ single(const DeRecord *record)
 
 #define OUR_HEADERS \
 	"ce_specversion", "1.0", "ce_id", "0192-a", "ce_source", "shop", "ce_type", "order_paid", \
-	"ce_time", "2026-11-23T10:00:00Z", "ce_sequence", "00000000000000000042", \
-	"content-type", "application/json"
+		"ce_time", "2026-11-23T10:00:00Z", "ce_sequence", "00000000000000000042", \
+		"content-type", "application/json"
 
 /* attributes of such a record, up to the ones of Kafka */
 #define OUR_EVENT \
@@ -96,7 +96,7 @@ test_our_records(void)
 	record = record_of(7, "c-1", "{\"a\": [1, 2]}", ours);
 	is_string(single(&record),
 			  OUR_EVENT ",\"subject\":\"c-1\",\"partitionkey\":\"c-1\"" OUR_SEQUENCE PLACE("7")
-			  JSON_TYPE ",\"data\":{\"a\": [1, 2]}}",
+				  JSON_TYPE ",\"data\":{\"a\": [1, 2]}}",
 			  "an event of ours: the key is its subject, JSON goes as it is");
 
 	record = record_of(7, NULL, "null", ours);
@@ -112,13 +112,12 @@ test_our_records(void)
 	record = record_of(7, "k", "1", with_subject);
 	is_string(single(&record),
 			  OUR_EVENT ",\"subject\":\"c\\\"7\",\"partitionkey\":\"k\"" OUR_SEQUENCE PLACE("7")
-			  JSON_TYPE ",\"data\":1}",
+				  JSON_TYPE ",\"data\":1}",
 			  "ce_subject is the subject, text is escaped");
 
 	record = record_of(7, NULL, "1", with_extensions);
 	is_string(single(&record),
-			  OUR_EVENT OUR_SEQUENCE PLACE("7")
-			  ",\"tenant\":\"a\\tb\",\"region\":\"eu\",\"empty\":\"\"" JSON_TYPE ",\"data\":1}",
+			  OUR_EVENT OUR_SEQUENCE PLACE("7") ",\"tenant\":\"a\\tb\",\"region\":\"eu\",\"empty\":\"\"" JSON_TYPE ",\"data\":1}",
 			  "headers with legal names become attributes, each name once, the first counts");
 
 	record = record_of(7, NULL, NULL, ids);
@@ -135,7 +134,7 @@ test_foreign_records(void)
 	static const char *const plain[] = {"Content-Type", "application/json", NULL};
 	static const char *const text_type[] = {"content-type", "text/plain", NULL};
 	static const char *const bad_text[] = {"ce_id", "\xff\xfe", "tenant", "\xc3\x28", "ce_type",
-	"gr\xc3\xbc\xc3\x9f", NULL};
+										   "gr\xc3\xbc\xc3\x9f", NULL};
 	static DeKafkaHeader many[1000];
 	static char names[1000][8];
 	DeRecord	record;
@@ -146,7 +145,7 @@ test_foreign_records(void)
 	record.timestamp_ms = INT64CONST(1795428000123);
 	is_string(single(&record),
 			  FOREIGN("12") ",\"time\":\"2026-11-23T10:00:00.123Z\",\"subject\":\"k\","
-			  "\"partitionkey\":\"k\"" PLACE("12") JSON_TYPE ",\"data\":{}}",
+							"\"partitionkey\":\"k\"" PLACE("12") JSON_TYPE ",\"data\":{}}",
 			  "a foreign record is known by its place, and its time is Kafka's");
 
 	record.timestamp_ms = PG_INT64_MAX;
@@ -162,8 +161,7 @@ test_foreign_records(void)
 
 	record = record_of(12, NULL, " [true]\n", json_type);
 	is_string(single(&record),
-			  FOREIGN("12") PLACE("12")
-			  ",\"datacontenttype\":\"Application/Vnd.x+JSON ; v=1\",\"data\": [true]\n}",
+			  FOREIGN("12") PLACE("12") ",\"datacontenttype\":\"Application/Vnd.x+JSON ; v=1\",\"data\": [true]\n}",
 			  "any JSON type, with parameters, in any case");
 
 	record = record_of(12, NULL, "{\"a\":\"\xff\"}", plain);
@@ -327,7 +325,7 @@ test_batches(void)
 	ok(strcmp(id_of("go", "rders", 5, 2), id_of("g", "orders", 5, 2)) != 0,
 	   "names do not run into each other");
 	ok(strcmp(id_of("g", "orders", 5, 2), id_of("g", "orders", 5, 3)) != 0 &&
-	   strcmp(id_of("g", "orders", 5, 2), id_of("g", "orders", 6, 2)) != 0,
+		   strcmp(id_of("g", "orders", 5, 2), id_of("g", "orders", 6, 2)) != 0,
 	   "other offsets have another");
 }
 
@@ -428,7 +426,7 @@ test_headers_and_signatures(void)
 	id = header_value(headers, n, "webhook-id");
 	is_string(id, first_id, "the next attempt has the same id");
 	ok(strncmp(header_value(headers, n, "traceparent"), trace, 36) == 0 &&
-	   strcmp(header_value(headers, n, "traceparent"), trace) != 0,
+		   strcmp(header_value(headers, n, "traceparent"), trace) != 0,
 	   "and is another span of the same trace");
 	is_string(header_value(headers, n, "webhook-signature"),
 			  sign(key, key_len, id, "1614265330", body.json.data),
@@ -462,10 +460,11 @@ test_headers_and_signatures(void)
 	n = de_delivery_headers(&body, &attempt, &headers);
 	is_string(headers[0], "content-type: application/cloudevents+json", "content type of an event");
 	ok(strncmp(header_value(headers, n, "traceparent"), traced[1], 36) == 0 &&
-	   strcmp(header_value(headers, n, "traceparent") + 52, "-00") == 0,
+		   strcmp(header_value(headers, n, "traceparent") + 52, "-00") == 0,
 	   "the delivery of one event goes on with its trace");
 	ok(strstr(body.json.data, "\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-"
-			  "b7ad6b7169203331-00\"") != NULL, "which the event keeps");
+							  "b7ad6b7169203331-00\"") != NULL,
+	   "which the event keeps");
 	de_delivery_free(&body);
 }
 
@@ -515,10 +514,12 @@ test_answers(void)
 	ok(acknowledges(200, "{}") && acknowledges(201, " { } \r\n") && acknowledges(202, "null"),
 	   "{} and null");
 	ok(acknowledges(200, "{\"batchItemFailures\":[]}") &&
-	   acknowledges(200, "{ \"batchItemFailures\" : null }"), "no failures");
+		   acknowledges(200, "{ \"batchItemFailures\" : null }"),
+	   "no failures");
 
 	ok(answer_of(200, "", 0, false) == DE_VERDICT_RETRY &&
-	   strstr(last_reason, "content-length") != NULL, "empty without content-length");
+		   strstr(last_reason, "content-length") != NULL,
+	   "empty without content-length");
 	ok(refuses(200, "<html><body>It works!</body></html>", "not JSON: <html>"),
 	   "the page of an ingress");
 	ok(refuses(200, "OK", "not JSON"), "plain text");
@@ -526,16 +527,19 @@ test_answers(void)
 	ok(refuses(200, "{} {}", "not JSON"), "two values");
 	ok(refuses(200, "[]", "neither"), "an array");
 	ok(refuses(200, "true", "neither") && refuses(200, "0", "neither") &&
-	   refuses(200, "\"\"", "neither"), "a scalar");
+		   refuses(200, "\"\"", "neither"),
+	   "a scalar");
 	ok(refuses(200, "{\"status\":\"ok\"}", "\"status\""), "another member");
 	ok(refuses(200, "{\"batchItemFailures\":[],\"x\":1}", "besides"), "a further member");
 	ok(refuses(200, "{\"batchItemFailures\":[],\"batchItemFailures\":[]}", "besides"),
 	   "the member twice");
 	ok(refuses(200, "{\"batchItemFailures\":{}}", "neither an array") &&
-	   refuses(200, "{\"batchItemFailures\":\"\"}", "neither an array"), "a wrong type");
+		   refuses(200, "{\"batchItemFailures\":\"\"}", "neither an array"),
+	   "a wrong type");
 	ok(refuses(200, "{\"batchItemFailures\":[{\"reason\":\"x\",\"itemIdentifier\":\"e-7\"},"
-			   "{\"itemIdentifier\":\"e-8\",\"a\":[1,{\"itemIdentifier\":2}]}]}",
-			   "2 failed events, the first \"e-7\""), "failures are counted");
+					"{\"itemIdentifier\":\"e-8\",\"a\":[1,{\"itemIdentifier\":2}]}]}",
+			   "2 failed events, the first \"e-7\""),
+	   "failures are counted");
 	ok(refuses(200, "{\"batchItemFailures\":[[],[]]}", "2 failed events"), "even shapeless ones");
 	ok(refuses(200, "{\"\xff\":1}", "not JSON"), "not UTF-8");
 	ok(answer_of(200, "{}\0", 3, true) == DE_VERDICT_RETRY, "a NUL");
@@ -547,20 +551,23 @@ test_answers(void)
 	ok(refuses(500, "", "handler answered 500") && refuses(500, "no\nway\xff", "500: no way?"),
 	   "500 with its text");
 	ok(refuses(203, "{}", "203") && refuses(206, "{}", "206") && refuses(302, "", "302") &&
-	   refuses(404, "{}", "404") && refuses(429, "{}", "429"), "other statuses");
+		   refuses(404, "{}", "404") && refuses(429, "{}", "429"),
+	   "other statuses");
 
 	result.body = "";
 	result.outcome = DE_HTTP_NOBODY;
 	strcpy(result.error, "connect: refused");
 	ok(de_delivery_interpret(&result, last_reason, sizeof(last_reason)) == DE_VERDICT_RETRY &&
-	   strcmp(last_reason, "connect: refused") == 0, "nobody there");
+		   strcmp(last_reason, "connect: refused") == 0,
+	   "nobody there");
 	result.outcome = DE_HTTP_UNKNOWN;
 	result.status = 204;
 	ok(de_delivery_interpret(&result, last_reason, sizeof(last_reason)) == DE_VERDICT_RETRY,
 	   "an unknown outcome, whatever the status");
 	result.outcome = DE_HTTP_CANCELLED;
 	ok(de_delivery_interpret(&result, tiny, sizeof(tiny)) == DE_VERDICT_RETRY &&
-	   strlen(tiny) == 7, "cancelled; a short buffer is enough");
+		   strlen(tiny) == 7,
+	   "cancelled; a short buffer is enough");
 }
 
 /* Is the text these tokens with any whitespace around them? */

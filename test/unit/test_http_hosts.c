@@ -43,7 +43,7 @@ pg_range_sockaddr(const struct sockaddr_storage *addr, const struct sockaddr_sto
 				  const struct sockaddr_storage *netmask)
 {
 	size_t		at = (addr->ss_family == AF_INET) ? offsetof(struct sockaddr_in, sin_addr) :
-		offsetof(struct sockaddr_in6, sin6_addr);
+											   offsetof(struct sockaddr_in6, sin6_addr);
 	size_t		len = (addr->ss_family == AF_INET) ? 4 : 16;
 
 	for (size_t i = at; i < at + len; i++)
@@ -126,35 +126,42 @@ main(void)
 	ok(name_allowed("a.example", "a.example.") && name_allowed("a.example.", "a.example"),
 	   "with the root's dot or without");
 	ok(!name_allowed("a.example", "b.a.example") && !name_allowed("a.example", "a.example.evil") &&
-	   !name_allowed("a.example", "aa.example"), "whole names only");
+		   !name_allowed("a.example", "aa.example"),
+	   "whole names only");
 	ok(name_allowed("*.example.com", "a.example.com") &&
-	   name_allowed("*.example.com", "b.a.example.com"), "a pattern, any depth");
+		   name_allowed("*.example.com", "b.a.example.com"),
+	   "a pattern, any depth");
 	ok(!name_allowed("*.example.com", "example.com") &&
-	   !name_allowed("*.example.com", "evilexample.com") &&
-	   !name_allowed("*.example.com", ".example.com") &&
-	   !name_allowed("*.example.com", "a.example.com.evil"), "and nothing that looks like it");
+		   !name_allowed("*.example.com", "evilexample.com") &&
+		   !name_allowed("*.example.com", ".example.com") &&
+		   !name_allowed("*.example.com", "a.example.com.evil"),
+	   "and nothing that looks like it");
 	ok(name_allowed("*", "any.example"), "a star alone is any");
 	ok(!name_allowed("10.0.0.1", "10.0.0.1"), "an address is a network, not a name");
 
 	ok(check("10.0.0.0/8", "10.1.2.3", false) == DE_HTTP_ADDRESS_ALLOWED &&
-	   check("10.0.0.0/8", "11.1.2.3", false) == DE_HTTP_ADDRESS_NOT_LISTED, "networks");
+		   check("10.0.0.0/8", "11.1.2.3", false) == DE_HTTP_ADDRESS_NOT_LISTED,
+	   "networks");
 	ok(check("10.0.0.1", "10.0.0.1", false) == DE_HTTP_ADDRESS_ALLOWED &&
-	   check("10.0.0.1", "10.0.0.2", false) == DE_HTTP_ADDRESS_NOT_LISTED, "single addresses");
+		   check("10.0.0.1", "10.0.0.2", false) == DE_HTTP_ADDRESS_NOT_LISTED,
+	   "single addresses");
 	ok(check("fd12::/16", "fd12:1::1", false) == DE_HTTP_ADDRESS_ALLOWED &&
-	   check("fd12::/16", "fd13::1", false) == DE_HTTP_ADDRESS_NOT_LISTED, "networks of IPv6");
+		   check("fd12::/16", "fd13::1", false) == DE_HTTP_ADDRESS_NOT_LISTED,
+	   "networks of IPv6");
 	ok(check("10.0.0.0/8", "::ffff:10.1.2.3", false) == DE_HTTP_ADDRESS_ALLOWED,
 	   "a mapped address is the one inside");
 	ok(check("10.0.0.0/8", "2002:a01:203::1", false) == DE_HTTP_ADDRESS_NOT_LISTED &&
-	   check("10.0.0.0/8", "64:ff9b::a01:203", false) == DE_HTTP_ADDRESS_NOT_LISTED,
+		   check("10.0.0.0/8", "64:ff9b::a01:203", false) == DE_HTTP_ADDRESS_NOT_LISTED,
 	   "one that only leads there is not");
 	ok(check("a.example", "10.1.2.3", true) == DE_HTTP_ADDRESS_ALLOWED &&
-	   check("a.example", "10.1.2.3", false) == DE_HTTP_ADDRESS_NOT_LISTED,
+		   check("a.example", "10.1.2.3", false) == DE_HTTP_ADDRESS_NOT_LISTED,
 	   "an allowed name may resolve to any other address");
 
 	ok(!name_allowed("a b, /8, http://x", "a") && strcmp(invalid, "a b") == 0,
 	   "what is no entry allows nothing and is named");
 	ok(check("10.0.0.0/33", "10.0.0.1", false) == DE_HTTP_ADDRESS_NOT_LISTED &&
-	   strcmp(invalid, "10.0.0.0/33") == 0, "nor does a network with too many bits");
+		   strcmp(invalid, "10.0.0.0/33") == 0,
+	   "nor does a network with too many bits");
 	ok(!name_allowed("a.*.com", "a.b.com") && strcmp(invalid, "a.*.com") == 0,
 	   "a star stands for whole leading labels only");
 

@@ -187,7 +187,8 @@ main(void)
 	   "the position moves over a gap with the next offset");
 	de_tracker_reset(tracker);
 	ok(de_tracker_position(tracker) == -1 && de_tracker_unacked(tracker) == 0 &&
-	   de_tracker_add(tracker, 5), "after a reset lower offsets are welcome");
+		   de_tracker_add(tracker, 5),
+	   "after a reset lower offsets are welcome");
 	de_tracker_destroy(tracker);
 
 	while (steps < STEPS)

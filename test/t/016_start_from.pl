@@ -1,0 +1,83 @@
+# Where a group begins that has no committed offset, when it starts with the latest events.
+#
+# Guards against: events skipped that were published after the group was registered, because their
+# topic or partition came to be later than the group, or the group was away while a partition was
+# added; history delivered to a group that did not ask for it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use DurableEvent::Handler;
+use DurableEvent::Kafka;
+use DurableEvent::Node;
+use DurableEvent::Util qw(wait_until);
+use Test::More;
+
+my $kafka = DurableEvent::Kafka->shared;
+my $handler = DurableEvent::Handler->new;
+my $node = DurableEvent::Node->create(
+	'main',
+	kafka => $kafka,
+	settings => {
+		'durable_event.proxy' => 'primary',
+		'durable_event.topic_partitions' => 2
+	});
+
+sub arrived { return scalar $handler->events(group => 'latest', acknowledged => 1); }
+
+sub produce
+{
+	my ($type, @partitions) = @_;
+	my $n = 0;
+	$kafka->produce($node->topic($type),
+		[ map { { payload => '{}', key => 'k' . $n++, partition => $_ } } @partitions ]);
+	return;
+}
+
+# ---- a topic that is there has a history
+
+$node->publish('old', "k$_", { n => $_ }) foreach 1 .. 5;
+ok($node->flush, 'a history');
+$node->create_group(
+	'latest',
+	event_types => [ 'old', 'new' ],
+	handler_url => $handler->url('/latest'),
+	start_from => 'latest');
+$node->wait_group_state('latest', 'running');
+$node->wait_query(q{SELECT position FROM durable_event.stat_group WHERE group_name = 'latest'},
+	'the ends to be known', 5);
+is(arrived(), 0, 'nothing of the history arrives');
+
+# ---- a topic that comes later has none
+
+$node->publish('new', "k$_", { n => $_ }) foreach 1 .. 6;
+$handler->wait_for_events(6, group => 'latest', acknowledged => 1);
+is(arrived(), 6, 'the first events of a topic that did not exist arrive');
+
+# ---- partitions that are added
+
+$kafka->grow_topic($node->topic('old'), 3);
+produce('old', 2, 2, 2);
+$handler->wait_for_events(9, group => 'latest', acknowledged => 1);
+is(arrived(), 9, 'the first records of an added partition arrive');
+
+# ---- away meanwhile
+
+$node->update_group('latest', enabled => 'false');
+wait_until(sub { !(($kafka->groups->{ $node->group_id('latest') } // {})->{members}) },
+	'the member to leave');
+$node->publish('old', "k$_", { n => $_ }) foreach 1 .. 4;
+ok($node->flush, 'published while the group is off');
+$kafka->grow_topic($node->topic('new'), 3);
+produce('new', 2, 2);
+$node->update_group('latest', enabled => 'true');
+$handler->wait_for_events(15, group => 'latest', acknowledged => 1);
+is(arrived(), 15, 'what came meanwhile arrives, on an added partition too');
+$node->wait_query(q{SELECT lag FROM durable_event.stat_group WHERE group_name = 'latest'},
+	'nothing to be left', 0);
+is(arrived(), 15, 'and nothing twice');
+
+done_testing();
