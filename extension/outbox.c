@@ -295,7 +295,10 @@ writer_flush(DeOutboxWriter *writer)
 		return;
 	/* the table's access method leaves toasted copies behind, as COPY knows */
 	old_context = MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
-	table_multi_insert(writer->rel, writer->slots, writer->nused, writer->cid, 0, NULL);
+	if (writer->nused == 1)
+		table_tuple_insert(writer->rel, writer->slots[0], writer->cid, 0, NULL);
+	else
+		table_multi_insert(writer->rel, writer->slots, writer->nused, writer->cid, 0, NULL);
 	for (int i = 0; i < writer->nused; i++)
 	{
 		TupleTableSlot *slot = writer->slots[i];
