@@ -43,6 +43,7 @@ OBJS = \
 	worker/kafka_handle.o \
 	worker/kafka_partition.o \
 	worker/kafka_producer.o \
+	worker/kafka_start.o \
 	worker/launcher.o \
 	worker/main.o \
 	worker/partition.o \

@@ -179,7 +179,7 @@ answer_failure_list(JsonLexContext *lex, char *reason, int reason_size)
 			default:
 				if (is_identifier && first[0] == '\0')
 					answer_quote(first, sizeof(first), lex->token_start,
-							  lex->token_terminator - lex->token_start);
+								 lex->token_terminator - lex->token_start);
 				break;
 		}
 		is_identifier = (depth == 1 && token == JSON_TOKEN_STRING &&

@@ -659,7 +659,8 @@ de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt
 	int			n = 0;
 
 #define DLV_BEGIN_LINE(literal) \
-	do { \
+	do \
+	{ \
 		Assert(n < DLV_HEADER_LINES); \
 		start[n++] = text.len; \
 		dlv_append_literal(&text, literal); \

@@ -68,7 +68,7 @@ typedef struct DeDeliveryAttempt
  * number.  The body must be finished.
  */
 extern int	de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt,
-								const char ***headers);
+							   const char ***headers);
 
 typedef enum DeVerdict
 {

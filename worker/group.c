@@ -43,8 +43,13 @@
 #define START_BACKOFF_MIN_MS 1000
 #define START_BACKOFF_MAX_MS 60000
 
-/* A topic's usual number, to divide the memory of prefetched records by. */
-#define EXPECTED_PARTITIONS 4
+/*
+ * What a partition may have of the memory for prefetched records.  The lower
+ * end still works, the upper is more than the library needs to keep up: it is
+ * what holds the total down where a topic has more partitions than expected.
+ */
+#define QUEUE_BYTES_MIN (64 * 1024)
+#define QUEUE_BYTES_MAX (16 * 1024 * 1024)
 
 /* How soon a topic that is created later shall be noticed. */
 #define METADATA_REFRESH_MIN_MS 2000
@@ -281,15 +286,19 @@ group_create_consumer(DeGroup *group, char *error, int error_size)
 	DeConsumer *consumer;
 	int64		queue_bytes;
 
-	/* the half of proxy_memory that is not for bodies */
-	queue_bytes = (int64) de_proxy_memory * 1024 / 2 /
-		((int64) Max(proxy->ngroups, 1) * EXPECTED_PARTITIONS);
+	/*
+	 * The half of proxy_memory that is not for bodies, divided by the
+	 * partitions there probably are: the library wants to know before it
+	 * knows them, and a limit for all partitions of a member it has not.
+	 */
+	queue_bytes = (int64) de_proxy_memory * 1024 / 2 / Max(proxy->ngroups, 1) /
+		((int64) Max(group->definition->ntopics, 1) * de_topic_partitions);
 
 	options.group_id = psprintf("%s%s", de_group_prefix, group->definition->name_utf8);
 	options.topics = group->definition->topics;
 	options.ntopics = group->definition->ntopics;
 	options.from_latest = group->definition->from_latest;
-	options.queue_bytes = (int) Min(Max(queue_bytes, 64 * 1024), 64 * 1024 * 1024);
+	options.queue_bytes = (int) Min(Max(queue_bytes, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX);
 
 	/* the brokers of hundreds of groups are asked no more often than those of a hundred */
 	options.metadata_refresh_ms = Min(Max(proxy->ngroups_everywhere * 25, METADATA_REFRESH_MIN_MS),
@@ -418,7 +427,9 @@ group_handle_event(DeGroup *group, const DeConsumerEvent *event)
 				if (wanted)
 					group_start_later(group, event->notice.text);
 			}
-			else if (event->notice.all_brokers_down)
+			else if (event->notice.all_brokers_down &&
+					 !(group->assigned && group->npartitions == 0))
+				/* (with no partition nothing is missed, and no commit could tell of the end) */
 				de_group_set_disconnected(group, true, event->notice.text);
 			break;
 	}
@@ -467,6 +478,10 @@ static void
 group_note_committed(DeGroup *group, const DeConsumerEvent *event)
 {
 	DePartition *partition = de_partition_owner(event->partition);
+
+	/* comes late: the drain did not wait for it any longer, the partition is gone */
+	if (partition == NULL)
+		return;
 
 	/* a drain does not wait for an earlier commit before it sends the last one */
 	if (event->offset == partition->committing)
@@ -560,6 +575,10 @@ static void
 group_end_drain(DeGroup *group)
 {
 	group->drain = DE_GROUP_NOT_DRAINING;
+
+	/* the assignment outlives them, until it is revoked or closed: results still come */
+	for (int i = 0; i < group->npartitions; i++)
+		de_partition_set_owner(group->partitions[i]->source, NULL);
 	group_drop_partitions(group);
 	if (group->revoking)
 	{

@@ -41,8 +41,12 @@
 #include "worker/http_internal.h"
 #include "worker/main.h"
 
-/* Idle connections kept by an engine, over all hosts */
-#define HTTP_MAX_IDLE_CONNECTIONS 256
+/*
+ * Connections of an engine over all hosts, from which on libcurl closes an idle
+ * one for each request that ends.  Those in use count: with a limit below the
+ * number of requests under way no connection would ever be used twice.
+ */
+#define HTTP_MAX_CONNECTIONS 2048
 
 /* Finished requests kept for reuse; each is a few kB and an easy handle */
 #define HTTP_MAX_IDLE_REQUESTS 128
@@ -83,7 +87,7 @@ static int64 http_now_us(void);
 
 /* called by libcurl */
 static int	http_socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg,
-								 void *socket_arg);
+								void *socket_arg);
 static int	http_timer_callback(CURLM *multi, long timeout_ms, void *arg);
 
 /* ---- life ---- */
@@ -227,7 +231,7 @@ http_engine_create(DeHttp *http)
 		curl_multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, http_timer_callback) != CURLM_OK ||
 		curl_multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine) != CURLM_OK ||
 		curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS,
-						  (long) HTTP_MAX_IDLE_CONNECTIONS) != CURLM_OK)
+						  (long) HTTP_MAX_CONNECTIONS) != CURLM_OK)
 	{
 		http_engine_destroy(engine);
 		return NULL;

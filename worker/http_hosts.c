@@ -266,8 +266,10 @@ hosts_in_network(const struct sockaddr *address, const HostsNetwork *network)
 	if (address->sa_family != network->address.ss_family)
 		return false;
 	memset(&copy, 0, sizeof(copy));
-	memcpy(&copy, address, address->sa_family == AF_INET ?
-		   sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+	if (address->sa_family == AF_INET)
+		memcpy(&copy, address, sizeof(struct sockaddr_in));
+	else
+		memcpy(&copy, address, sizeof(struct sockaddr_in6));
 	return pg_range_sockaddr(&copy, &network->address, &network->mask) != 0;
 }
 

@@ -61,7 +61,7 @@ de_http_transfer_set_options(DeHttpRequest *request)
 	CURL	   *easy = request->easy;
 	HttpEngine *engine = request->engine;
 	long		lifetime_s = (long) pg_prng_uint64_range(&pg_global_prng_state,
-														 HTTP_MIN_LIFETIME_S, HTTP_MAX_LIFETIME_S);
+												  HTTP_MIN_LIFETIME_S, HTTP_MAX_LIFETIME_S);
 	bool		ok = true;
 
 #define HTTP_SET(option, value) \
@@ -247,7 +247,8 @@ de_http_transfer_finish(DeHttpRequest *request, CURLcode code)
 	else
 	{
 		result->outcome = (request_size == 0 && http_is_before_sending(code)) ?
-			DE_HTTP_NOBODY : DE_HTTP_UNKNOWN;
+			DE_HTTP_NOBODY :
+			DE_HTTP_UNKNOWN;
 		result->timed_out = (code == CURLE_OPERATION_TIMEDOUT);
 		if (request->too_large)
 			snprintf(detail, sizeof(detail), "larger than %d kB", DE_HTTP_MAX_BODY / 1024);
@@ -259,8 +260,9 @@ de_http_transfer_finish(DeHttpRequest *request, CURLcode code)
 			snprintf(detail, sizeof(detail), "timed out (request timeout %d ms)",
 					 request->timeout_ms);
 		else
-			strlcpy(detail, request->curl_error[0] != '\0' ?
-					request->curl_error : curl_easy_strerror(code), sizeof(detail));
+			strlcpy(detail,
+					request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(code),
+					sizeof(detail));
 		de_http_transfer_set_error(request, http_phase(request, code), detail);
 		request->body_len = 0;
 	}
@@ -435,7 +437,7 @@ http_open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addres
 	if (purpose == CURLSOCKTYPE_IPCXN && verdict == DE_HTTP_ADDRESS_ALLOWED)
 	{
 		int			fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
-								address->protocol);
+						address->protocol);
 
 		return fd < 0 ? CURL_SOCKET_BAD : fd;
 	}

@@ -40,8 +40,8 @@ de_json_valid(const char *s, int len)
 
 		if (want_value)
 		{
-			bool		closes = first && token == (in_object[depth - 1] ?
-													JSON_TOKEN_OBJECT_END : JSON_TOKEN_ARRAY_END);
+			JsonTokenType end = in_object[depth - 1] ? JSON_TOKEN_OBJECT_END : JSON_TOKEN_ARRAY_END;
+			bool		closes = first && token == end;
 
 			if (!closes && depth > 0 && in_object[depth - 1])
 			{

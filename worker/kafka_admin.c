@@ -23,8 +23,12 @@
 #include "worker/kafka_internal.h"
 #include "worker/kafka_producer.h"
 
-/* How long a request may take; of that, how long the controller waits for all brokers to know. */
-#define ADMIN_REQUEST_TIMEOUT_MS 15000
+/*
+ * How long a request may take; of that, how long the controller waits for all
+ * brokers to know.  Events of an existing topic wait that long, too, when the
+ * controller is away.
+ */
+#define ADMIN_REQUEST_TIMEOUT_MS 8000
 #define ADMIN_OPERATION_TIMEOUT_MS 5000
 
 static bool admin_has_controller(rd_kafka_t *rk);
@@ -86,6 +90,43 @@ de_producer_create_topic(DeProducer *producer, const DeTopicSpec *spec, uint64 t
 }
 
 /*
+ * Asks whether a topic has fewer partitions; see kafka.h.  This version of the
+ * library describes topics in a call only that blocks.  So the question is put
+ * as a growth to be validated and not done: it would be possible only if the
+ * topic has fewer.  Any error means that it has not, or that we may not know.
+ */
+bool
+de_producer_compare_partitions(DeProducer *producer, const char *name, int partitions,
+							   uint64 token)
+{
+	char		error[DE_KAFKA_ERROR_SIZE];
+	rd_kafka_NewPartitions_t *growth;
+	rd_kafka_AdminOptions_t *options;
+
+	if (!admin_has_controller(producer->rk))
+		return false;
+	growth = rd_kafka_NewPartitions_new(name, partitions, error, sizeof(error));
+	if (growth == NULL)
+		return false;
+	options = rd_kafka_AdminOptions_new(producer->rk, RD_KAFKA_ADMIN_OP_CREATEPARTITIONS);
+	if (rd_kafka_AdminOptions_set_validate_only(options, 1, error, sizeof(error)) !=
+		RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		/* it must not be done */
+		rd_kafka_AdminOptions_destroy(options);
+		rd_kafka_NewPartitions_destroy(growth);
+		return false;
+	}
+	rd_kafka_AdminOptions_set_request_timeout(options, ADMIN_REQUEST_TIMEOUT_MS,
+											  error, sizeof(error));
+	rd_kafka_AdminOptions_set_opaque(options, (void *) (uintptr_t) token);
+	rd_kafka_CreatePartitions(producer->rk, &growth, 1, options, producer->admin_queue);
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_NewPartitions_destroy(growth);
+	return true;
+}
+
+/*
  * Is there somebody to ask?  The library's mock cluster (our development
  * broker, and many a user's test) names a controller, but it is not one of its
  * brokers.
@@ -142,7 +183,8 @@ de_producer_poll_topics(DeProducer *producer, DeTopicCallback callback, void *ar
 	}
 	while ((event = rd_kafka_queue_poll(producer->admin_queue, 0)) != NULL)
 	{
-		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT)
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT ||
+			rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATEPARTITIONS_RESULT)
 			admin_report(producer, event, callback, arg);
 		rd_kafka_event_destroy(event);
 	}
@@ -159,6 +201,7 @@ admin_report(DeProducer *producer, rd_kafka_event_t *event, DeTopicCallback call
 
 	memset(result, 0, sizeof(DeTopicResult));
 	result->token = (uint64) (uintptr_t) rd_kafka_event_opaque(event);
+	result->compared = rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATEPARTITIONS_RESULT;
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		admin_interpret(result, producer->rk, err, rd_kafka_event_error_string(event));
 	else
@@ -166,8 +209,12 @@ admin_report(DeProducer *producer, rd_kafka_event_t *event, DeTopicCallback call
 		const rd_kafka_topic_result_t **topics;
 		size_t		n;
 
-		topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event),
-													 &n);
+		if (result->compared)
+			topics = rd_kafka_CreatePartitions_result_topics(
+				rd_kafka_event_CreatePartitions_result(event), &n);
+		else
+			topics = rd_kafka_CreateTopics_result_topics(
+				rd_kafka_event_CreateTopics_result(event), &n);
 		for (size_t i = 0; i < n; i++)
 			admin_interpret(result, producer->rk, rd_kafka_topic_result_error(topics[i]),
 							rd_kafka_topic_result_error_string(topics[i]));

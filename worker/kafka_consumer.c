@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 
 #include "worker/kafka_consumer.h"
+#include "worker/main.h"
 
 /*
  * The library's main thread rounds a sleep down to whole milliseconds and
@@ -65,6 +66,7 @@ static char *consumer_serialize_metadata(rd_kafka_consumer_group_metadata_t *met
 										 size_t *size);
 static DeConsumerPartition *consumer_find_partition(DeConsumer *consumer, const char *topic,
 													int32 number);
+static void consumer_assign(DeConsumer *consumer);
 static void consumer_drop_partitions(DeConsumer *consumer);
 
 /*
@@ -84,6 +86,8 @@ de_consumer_create(const DeConsumerOptions *options, char *error, int error_size
 	consumer->assignment_context = AllocSetContextCreate(context, "durable_event assignment",
 														 ALLOCSET_SMALL_SIZES);
 	consumer->generation = -1;
+	consumer->group_id = MemoryContextStrdup(context, options->group_id);
+	consumer->from_latest = options->from_latest;
 	consumer->fd = de_kafka_eventfd_create();
 	if (consumer->fd < 0)
 	{
@@ -132,7 +136,7 @@ consumer_configure(DeConsumer *consumer, const DeConsumerOptions *options,
 		"partition.assignment.strategy", "roundrobin",
 		"enable.auto.commit", "false",
 		"enable.auto.offset.store", "false",
-		"auto.offset.reset", options->from_latest ? "latest" : "earliest",
+		"auto.offset.reset", "earliest",	/* also from_latest: see kafka_start.c */
 		"enable.partition.eof", "true",
 		"allow.auto.create.topics", "false",
 		"queued.max.messages.kbytes", queue_kbytes,
@@ -199,6 +203,7 @@ de_consumer_subscribe(DeConsumer *consumer, const char *const *topics, int ntopi
 		snprintf(error, error_size, "could not subscribe: %s", rd_kafka_err2str(err));
 		return false;
 	}
+	de_kafka_start_forget(consumer);
 	return true;
 }
 
@@ -234,6 +239,10 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 		return true;
 	}
 
+	if (consumer->assigning && consumer->start_retry_at != 0 &&
+		consumer->start_retry_at <= de_monotonic_ms())
+		de_kafka_start_request(consumer);
+
 	de_kafka_eventfd_drain(consumer->fd);
 	while ((consumer->event = rd_kafka_queue_poll(consumer->queue, 0)) != NULL)
 	{
@@ -250,6 +259,11 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 					return true;
 				break;
 
+			case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT:
+				if (de_kafka_start_finish(consumer, consumer->event))
+					consumer_assign(consumer);
+				break;
+
 			case RD_KAFKA_EVENT_FETCH:
 
 				/*
@@ -264,6 +278,8 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 				return true;
 
 			default:
+				if (consumer->from_latest)
+					de_kafka_start_note_error(consumer, consumer->event);
 				if (de_kafka_notice_from_event(consumer->rk, consumer->event, &event->notice))
 				{
 					event->type = DE_CONSUMER_ERROR;
@@ -336,6 +352,7 @@ consumer_take_assignment(DeConsumer *consumer, const rd_kafka_topic_partition_li
 		partition->consumer = consumer;
 		partition->topic = pstrdup(list->elems[i].topic);
 		partition->number = list->elems[i].partition;
+		partition->start = RD_KAFKA_OFFSET_INVALID;
 		partition->end = -1;
 		partition->commit = -1;
 		partition->queue = rd_kafka_queue_get_partition(consumer->rk, partition->topic,
@@ -479,21 +496,34 @@ consumer_find_partition(DeConsumer *consumer, const char *topic, int32 number)
 
 /*
  * Starts fetching the partitions of an ASSIGN event, from their committed
- * offsets.
+ * offsets; a group that starts with the latest has to know first which have
+ * one.
  */
 void
 de_consumer_accept_assign(DeConsumer *consumer)
 {
-	rd_kafka_topic_partition_list_t *list;
-
 	if (!consumer->assigning)
 		return;
-	consumer->assigning = false;
+	if (consumer->from_latest && !consumer->closing && consumer->npartitions > 0)
+		de_kafka_start_request(consumer);
+	else
+		consumer_assign(consumer);
+}
 
+static void
+consumer_assign(DeConsumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	consumer->assigning = false;
 	list = rd_kafka_topic_partition_list_new(consumer->npartitions);
 	for (int i = 0; i < consumer->npartitions; i++)
-		rd_kafka_topic_partition_list_add(list, consumer->partitions[i]->topic,
-										  consumer->partitions[i]->number);
+	{
+		DeConsumerPartition *partition = consumer->partitions[i];
+
+		rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
+			partition->start;
+	}
 	rd_kafka_assign(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 }
@@ -523,6 +553,7 @@ consumer_drop_partitions(DeConsumer *consumer)
 	consumer->partitions = NULL;
 	consumer->npartitions = 0;
 	consumer->assigning = false;
+	consumer->start_retry_at = 0;
 	MemoryContextReset(consumer->assignment_context);
 }
 
@@ -580,6 +611,10 @@ de_consumer_close(DeConsumer *consumer)
 	if (consumer->closing)
 		return;
 	consumer->closing = true;
+
+	/* the library waits for the answer to an assignment before it closes */
+	if (consumer->assigning)
+		consumer_assign(consumer);
 
 	queue = rd_kafka_queue_new(consumer->rk);
 	de_kafka_queue_notify(queue, consumer->fd);

@@ -2,13 +2,14 @@
  *
  * kafka_consumer.h
  *		What kafka_consumer.c (a member of a group) and kafka_partition.c (the
- *		partitions it is assigned) share.
+ *		partitions it is assigned) and kafka_start.c (where they start) share.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef DE_KAFKA_CONSUMER_H
 #define DE_KAFKA_CONSUMER_H
 
+#include "nodes/pg_list.h"
 #include "worker/kafka_internal.h"
 
 struct DeConsumerPartition
@@ -21,6 +22,7 @@ struct DeConsumerPartition
 	rd_kafka_message_t *message;	/* what the record returned last points into */
 	DeKafkaHeader *headers;
 	int			max_headers;
+	int64		start;			/* where to, RD_KAFKA_OFFSET_INVALID = committed or earliest */
 	int64		end;			/* see de_partition_end() */
 	int64		commit;			/* for the next request; -1 = nothing */
 };
@@ -35,6 +37,10 @@ struct DeConsumer
 	DeConsumerPartition **partitions;	/* the assignment */
 	int			npartitions;
 	bool		assigning;		/* partitions[] wait for accept_assign */
+	char	   *group_id;
+	bool		from_latest;
+	List	   *absent_topics;	/* names that were not there yet; see kafka_start.c */
+	int64		start_retry_at; /* ask again for committed offsets; 0 = no need */
 	uint32		serial;			/* of the assignment: tells late commit results apart */
 	int32		generation;
 	bool		closing;
@@ -44,5 +50,12 @@ struct DeConsumer
 	bool		has_stashed;	/* an error met while reading a partition */
 	DeKafkaNotice stashed;
 };
+
+/* ---- kafka_start.c, for groups that start with the latest ---- */
+
+extern void de_kafka_start_forget(DeConsumer *consumer);
+extern void de_kafka_start_note_error(DeConsumer *consumer, rd_kafka_event_t *event);
+extern void de_kafka_start_request(DeConsumer *consumer);
+extern bool de_kafka_start_finish(DeConsumer *consumer, rd_kafka_event_t *event);
 
 #endif							/* DE_KAFKA_CONSUMER_H */

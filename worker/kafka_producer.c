@@ -38,14 +38,22 @@
  * are nearly the same, so it saves most of the bytes; measured, it drains a
  * backlog faster than no compression does (zstd: slower), and a single event
  * arrives as soon.
+ *
+ * topic.metadata.propagation.max.ms: how long a producer waits for a topic it
+ * cannot see.  Ours were made, or taken to be there, before; of one that is
+ * gone all events behind it wait for that long until it is made again.
  */
 static const char *const producer_defaults[] = {
 	"compression.codec", "lz4",
+	"topic.metadata.propagation.max.ms", "5000",
 	NULL
 };
 
 /* Delivery reports taken out of an event at once. */
 #define PRODUCER_REPORTS 128
+
+/* No use in batches smaller than that; it is a bound before compression. */
+#define PRODUCER_BATCH_MIN 1024
 
 /* Room in a request for what comes with the largest event: names of headers, framing. */
 #define PRODUCER_MESSAGE_OVERHEAD (64 * 1024)
@@ -57,8 +65,15 @@ static const char *const producer_defaults[] = {
  */
 static int	producer_largest = 0;
 
+/*
+ * Size of batches that no topic has refused yet, 0 = what kafka_config or the
+ * library says.  See producer_shrink_batches().
+ */
+static int	producer_batch_size = 0;
+
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
 							DeDeliveryCallback delivered, void *arg);
+static void producer_shrink_batches(DeProducer *producer, const char *topic);
 
 /*
  * Makes a producer; see kafka.h.  Throws out of memory only, and only before
@@ -70,6 +85,8 @@ de_producer_create(char *error, int error_size)
 	char		linger[16];
 	char		queue_kbytes[16];
 	char		message_bytes[16];
+	char		batch_size[16];
+	size_t		batch_len = sizeof(batch_size);
 	const char *const fixed[] = {
 		"enable.idempotence", "true",
 		"enable.gapless.guarantee", "true",
@@ -81,15 +98,17 @@ de_producer_create(char *error, int error_size)
 		"queue.buffering.max.kbytes", queue_kbytes,
 		"queue.buffering.max.messages", "10000000",
 		"message.max.bytes", message_bytes,
+		producer_batch_size > 0 ? "batch.size" : NULL, batch_size,
 		NULL
 	};
-	int			message_size = Max(de_max_event_size * 1024 + PRODUCER_MESSAGE_OVERHEAD,
-								   producer_largest);
+	int			message_size = de_max_event_size * 1024 + PRODUCER_MESSAGE_OVERHEAD;
 	rd_kafka_conf_t *conf;
 	DeProducer *producer;
 
+	message_size = Max(message_size, producer_largest);
 	snprintf(linger, sizeof(linger), "%d", de_relay_linger);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_size);
+	snprintf(batch_size, sizeof(batch_size), "%d", producer_batch_size);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
 			 de_relay_buffer_size + 2 * (message_size / 1024));
 	conf = de_kafka_conf_build_with_defaults(producer_defaults, fixed,
@@ -98,6 +117,10 @@ de_producer_create(char *error, int error_size)
 											 error, error_size);
 	if (conf == NULL)
 		return NULL;
+
+	/* as in effect */
+	if (rd_kafka_conf_get(conf, "batch.size", batch_size, &batch_len) != RD_KAFKA_CONF_OK)
+		batch_size[0] = '\0';
 
 	producer = calloc(1, sizeof(DeProducer));
 	if (producer == NULL)
@@ -123,6 +146,7 @@ de_producer_create(char *error, int error_size)
 	}
 
 	producer->message_size = message_size;
+	producer->batch_size = atoi(batch_size);
 
 	/* delivery reports, errors and logs on one queue, topic results on another */
 	rd_kafka_set_log_queue(producer->rk, NULL);
@@ -229,10 +253,12 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic,
 		int			needed = key_len + payload_len + PRODUCER_MESSAGE_OVERHEAD;
 
 		for (int i = 0; i < nheaders; i++)
-			needed += headers[i].name_len + headers[i].value_len + 16;
+			needed += headers[i].name_len + Max(headers[i].value_len, 0) + 16;
 		if (needed > producer->message_size)
 		{
 			producer_largest = needed;
+			snprintf(error, error_size,
+					 "it is larger than durable_event.max_event_size is now, a new producer takes it");
 			return DE_KAFKA_FATAL;
 		}
 	}
@@ -272,6 +298,8 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeDeliveryCallbac
 {
 	const rd_kafka_message_t *messages[PRODUCER_REPORTS];
 	DeDelivery *delivery = &producer->delivery;
+	bool		too_large;
+	size_t		of_batch = rd_kafka_event_message_count(event);
 	size_t		n;
 
 	while ((n = rd_kafka_event_message_array(event, messages, PRODUCER_REPORTS)) > 0)
@@ -286,9 +314,36 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeDeliveryCallbac
 			else
 				strlcpy(delivery->error, rd_kafka_err2str(messages[i]->err),
 						sizeof(delivery->error));
+			too_large = messages[i]->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
+				messages[i]->err == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
+			if (too_large && of_batch > 1)
+				producer_shrink_batches(producer, delivery->topic);
 			delivered(arg, delivery);
 		}
 	}
+}
+
+/*
+ * A topic has refused a batch for its size: its max.message.bytes is less than
+ * batch.size.  Its events may well fit one by one, but batches of the next
+ * producer would be refused again, which costs a producer each time; so that
+ * one makes smaller ones.  Not taken back before another process, since nobody
+ * tells when the topic takes more.
+ */
+static void
+producer_shrink_batches(DeProducer *producer, const char *topic)
+{
+	int			size = Max(producer->batch_size / 4, PRODUCER_BATCH_MIN);
+
+	/* once for a producer, however many of its batches come back */
+	if (producer->batch_size <= PRODUCER_BATCH_MIN ||
+		(producer_batch_size > 0 && producer_batch_size <= size))
+		return;
+	producer_batch_size = size;
+	ereport(LOG,
+			(errmsg("batches for Kafka will have at most %d bytes, topic \"%s\" refuses larger ones",
+					size, topic),
+			 errhint("Increase max.message.bytes of the topic, or decrease batch.size in durable_event.kafka_config.")));
 }
 
 /*

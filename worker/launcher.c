@@ -506,7 +506,7 @@ launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind ki
 		if (turn->slots_are_out)
 			return;
 
-		/* while slots are short, one that was freed is kept for a relay that waits to start again */
+		/* while slots are short, one that is freed is kept for a relay that waits to start */
 		if (kind == DE_WORKER_PROXY && turn->misses_relay && launcher_slots_reported)
 			return;
 		if (child->not_before > turn->now)

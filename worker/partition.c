@@ -118,13 +118,13 @@ de_partition_quiesce(DePartition *partition)
 
 /*
  * Takes a changed definition.  Who waits in backoff tries at once: the change
- * may well be the remedy, and the wait a minute or more.
+ * may well be the remedy, and the wait a minute or more.  So does who lingers.
  */
 void
 de_partition_redefine(DePartition *partition, const DeGroupDefinition *definition)
 {
 	partition->definition = definition;
-	if (partition->state == DE_PARTITION_BACKOFF)
+	if (partition->state == DE_PARTITION_BACKOFF || partition->state == DE_PARTITION_FILLING)
 		de_timer_set(partition->proxy->timers, &partition->timer, partition->proxy->now + 1);
 }
 

@@ -68,6 +68,9 @@
 /* With DDL waiting for us to be gone, acknowledgements get this long. */
 #define RELAY_HELD_DRAIN_MS 500
 
+/* At exit, for the library's threads to end. */
+#define RELAY_EXIT_WAIT_MS 300
+
 /* Settings that a producer or the topics were made with. */
 typedef struct RelaySettings
 {
@@ -548,14 +551,15 @@ relay_drain(void)
 
 /*
  * before_shmem_exit: lets go of the producer, whatever ends this process.
- * Waits for its threads for a second at most; what is left of them then dies
- * with the process.
+ * Waits a little for its threads to close their connections in order; what is
+ * left of them dies with the process (kafka_handle.c).  Not longer, since this
+ * is also how long a DROP DATABASE or a shutdown waits while Kafka is away.
  */
 static void
 relay_on_exit(int code, Datum arg)
 {
 	de_sender_abandon(relay.sender);
-	de_kafka_teardown_wait(1000);
+	de_kafka_teardown_wait(RELAY_EXIT_WAIT_MS);
 }
 
 /*

@@ -20,9 +20,11 @@
  * Until topics can be parked, it stops everything: it is named in last_error
  * and tried again with backoff.  A broker refuses a request as a whole, though,
  * whichever of its events is to blame.  So up to the last event of what was
- * refused each is sent alone, with nothing else in flight: that finds the one,
- * and further attempts repeat none of the events around it that other
- * partitions have taken.
+ * refused they are sent one by one, with nothing else in flight: that finds the
+ * one, and further attempts repeat none of the events around it that other
+ * partitions have taken.  The window may hold tens of thousands, which one by
+ * one would take minutes, so each group that is acknowledged doubles the next,
+ * and the next refusal begins with one again.
  *
  * Failures are told once: one LOG line when events cease to get through, one
  * when they do again.  What the library reports each second in between goes to
@@ -32,6 +34,11 @@
  * acknowledged for a while.  The library's own word that all brokers are down
  * shortens that wait and is not enough: it says so too when the last idle
  * connection is closed, and never takes it back.
+ *
+ * One partition without a leader holds the acknowledged position, and with the
+ * window or the buffer full of its events everything (until topics have a
+ * credit of their own).  Others' acknowledgements would hide that for long, so
+ * the oldest event in flight is watched by itself and named ("stalled").
  *
  * Main thread of the relay only.  The exit callback may come at any point, so
  * the producer is let go of in one assignment.
@@ -61,6 +68,17 @@
 #define SENDER_AWAY_DOWN_MS 1500
 #define SENDER_AWAY_SILENT_MS 10000
 
+/* The oldest event in flight not acknowledged for so long, though later ones may be. */
+#define SENDER_STALLED_MS 10000
+
+/*
+ * Others get through if they are acknowledged so much later than the last of
+ * its predecessors.  So long it may still come after them: when Kafka answers
+ * again after a standstill, its partition need not be the first.
+ */
+#define SENDER_OVERTAKEN_MS 1000
+#define SENDER_OVERTAKEN_GRACE_MS 3000
+
 /* How long a dead producer's reports are waited for, which say what killed it. */
 #define SENDER_LAST_WORDS_MS 200
 
@@ -83,6 +101,9 @@
  */
 #define SENDER_WINDOW_MAX (1024 * 1024)
 #define SENDER_WINDOW_SIZE(buffer_kb) Min(SENDER_WINDOW_MAX, (buffer_kb) *2)
+
+/* Events in flight together at most while the one that was refused is looked for. */
+#define SENDER_ALONE_MAX 4096
 
 struct DeSender
 {
@@ -115,8 +136,14 @@ struct DeSender
 	bool		failing;		/* told in the log, not yet taken back */
 	int64		failing_since;
 	int			failures;
-	int64		alone_until;	/* events up to this id are sent one by one; 0 = none */
+	int64		alone_until;	/* events up to this id are sent in small groups; 0 = none */
+	int			alone_limit;	/* size of a group */
+	int			alone_left;		/* of that, not sent yet */
 	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
+	int64		front_acked;	/* the acknowledged position, and since when it stands */
+	int64		front_since;
+	int64		overtaken_at;	/* when others got through after that; 0 = not yet */
+	int64		stalled_at;		/* front_since of a stall that was told; 0 = none */
 	bool		topic_trouble;	/* the event at hand waits for a topic that cannot be made */
 	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
 	char		reason[DE_KAFKA_ERROR_SIZE];	/* why it reported its death */
@@ -135,6 +162,7 @@ static void sender_drop_producer(DeSender *sender);
 static void sender_give_up(DeSender *sender, const char *reason);
 static void sender_trouble(DeSender *sender, const char *reason);
 static void sender_check_away(DeSender *sender, int64 now);
+static void sender_check_stalled(DeSender *sender, int64 now);
 static void sender_check_recovered(DeSender *sender, int64 now);
 static void sender_refused(DeSender *sender, int64 id, const char *topic, const char *error);
 static void sender_delivered(void *arg, const DeDelivery *delivery);
@@ -190,6 +218,8 @@ de_sender_begin(DeSender *sender, int64 position)
 {
 	de_window_reset(sender->window, position);
 	sender->alone_until = 0;
+	/* the event at hand is none any more */
+	sender->topic_trouble = false;
 	sender->rewinds++;
 }
 
@@ -266,6 +296,7 @@ de_sender_run(DeSender *sender)
 		sender_drop_producer(sender);
 	else
 	{
+		sender_check_stalled(sender, now);
 		sender_check_away(sender, now);
 		sender_check_recovered(sender, now);
 	}
@@ -341,6 +372,9 @@ sender_drop_producer(DeSender *sender)
 	de_producer_destroy(producer);
 	de_topics_restart(sender->topics, sender->alone_until != 0 ? sender->refused_topic : NULL);
 	de_window_reset(sender->window, de_window_acked(sender->window));
+	/* what stalled is in flight no more, which is not the same as acknowledged */
+	sender->stalled_at = 0;
+	sender->front_acked = -1;
 	sender->rewinds++;
 }
 
@@ -388,7 +422,18 @@ sender_check_away(DeSender *sender, int64 now)
 		return;
 	if (silent < (sender->down_notice ? SENDER_AWAY_DOWN_MS : SENDER_AWAY_SILENT_MS))
 		return;
-	if (sender->notice[0] != '\0')
+	if (sender->stalled_at != 0)
+	{
+		char		reason[DE_KAFKA_ERROR_SIZE];
+
+		/* Kafka is there: what is in flight now is all behind that event */
+		snprintf(reason, sizeof(reason),
+				 "event %lld is not acknowledged for %d seconds, and what may be in flight behind it is used up: its partition may have no leader",
+				 (long long) de_window_acked(sender->window) + 1,
+				 (int) ((now - sender->stalled_at) / 1000));
+		sender_trouble(sender, reason);
+	}
+	else if (sender->notice[0] != '\0')
 		sender_trouble(sender, sender->notice);
 	else
 	{
@@ -401,6 +446,46 @@ sender_check_away(DeSender *sender, int64 now)
 }
 
 /*
+ * Does the oldest event in flight wait, although others get through?  Says
+ * so, and that it is over.
+ */
+static void
+sender_check_stalled(DeSender *sender, int64 now)
+{
+	int64		acked = de_window_acked(sender->window);
+	char		reason[DE_KAFKA_ERROR_SIZE];
+
+	if (acked != sender->front_acked || de_window_unacked(sender->window) == 0)
+	{
+		if (sender->stalled_at != 0)
+			ereport(LOG,
+					(errmsg("the event that held back others reached Kafka after %lld seconds",
+							(long long) ((now - sender->stalled_at + 500) / 1000))));
+		sender->stalled_at = 0;
+		sender->front_acked = acked;
+		sender->front_since = now;
+		sender->overtaken_at = 0;
+		return;
+	}
+	if (sender->overtaken_at == 0 &&
+		sender->active_at - sender->front_since >= SENDER_OVERTAKEN_MS)
+		sender->overtaken_at = now;
+	/* that nothing gets through is the more general complaint */
+	if (sender->stalled_at != 0 || sender->failing ||
+		now - sender->front_since < SENDER_STALLED_MS ||
+		sender->overtaken_at == 0 || now - sender->overtaken_at < SENDER_OVERTAKEN_GRACE_MS)
+		return;
+	sender->stalled_at = sender->front_since;
+	snprintf(reason, sizeof(reason),
+			 "event %lld is not acknowledged for %d seconds, though later ones are: its partition may have no leader",
+			 (long long) acked + 1, SENDER_STALLED_MS / 1000);
+	de_relay_report_error(sender->db, reason);
+	ereport(LOG,
+			(errmsg("an event does not reach Kafka and holds back others"),
+			 errdetail("%s", reason)));
+}
+
+/*
  * Takes a failure back when nothing is left of it.
  */
 static void
@@ -408,8 +493,9 @@ sender_check_recovered(DeSender *sender, int64 now)
 {
 	if (!sender->failing || sender->alone_until != 0 || sender->topic_trouble || !sender->connected)
 		return;
-	/* a producer died: that its successor has connected proves nothing yet */
-	if (sender->attempts > 0)
+	/* a producer died: that its successor has connected proves nothing yet, that it lives does */
+	if (sender->attempts > 0 &&
+		(de_window_unacked(sender->window) > 0 || now - sender->active_at < SENDER_AWAY_SILENT_MS))
 		return;
 	/* with something in flight, only an answer to it counts */
 	if (de_window_unacked(sender->window) > 0 && sender->active_at <= sender->failing_since)
@@ -439,8 +525,13 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 		return false;
 	if (de_window_is_full(sender->window))
 		return false;
-	if (sender->alone_until != 0 && de_window_unacked(sender->window) > 0)
-		return false;
+	if (sender->alone_until != 0)
+	{
+		if (de_window_unacked(sender->window) == 0)
+			sender->alone_left = sender->alone_limit;
+		else if (sender->alone_left == 0)
+			return false;
+	}
 
 	topic = de_topics_find(sender->topics, event->event_type, event->event_type_len);
 	if (topic == NULL)
@@ -495,12 +586,16 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 		case DE_KAFKA_OK:
 			de_window_add(sender->window, event->id, event->created_at, (uint32) bytes,
 						  (uint16) overhead);
+			if (sender->alone_left > 0)
+				sender->alone_left--;
 			return true;
 		case DE_KAFKA_RETRIABLE:
 			break;				/* full: its next report wakes us */
 		case DE_KAFKA_REFUSED:
 			/* first those before it: the producer goes with it */
 			sender->alone_until = Max(sender->alone_until, event->id);
+			sender->alone_limit = 1;
+			sender->alone_left = 0;
 			if (de_window_unacked(sender->window) == 0)
 				sender_refused(sender, event->id, topic->name, error);
 			break;
@@ -513,14 +608,15 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 }
 
 /*
- * Kafka or the library refuses an event for good.  With it goes the producer,
- * which has the absence of a topic cached for minutes, say, but not before
- * the events in flight are acknowledged that have nothing to do with it.
+ * Kafka or the library refuses an event for good.  With it goes the producer:
+ * its queue is behind a gap now, and it has the absence of a topic cached for
+ * minutes, say.
  */
 static void
 sender_refused(DeSender *sender, int64 id, const char *topic, const char *error)
 {
 	sender->alone_until = Max(sender->alone_until, id);
+	sender->alone_limit = 1;
 	/* a request's events are refused together: the first one is named */
 	if (sender->refused)
 		return;
@@ -551,6 +647,9 @@ sender_delivered(void *arg, const DeDelivery *delivery)
 		sender->attempts = 0;
 		sender->down_notice = false;
 		sender->active_at = Max(sender->active_at, sender->polled_at);
+		if (sender->alone_until != 0 && sender->alone_left == 0 &&
+			de_window_unacked(sender->window) == 0)
+			sender->alone_limit = Min(sender->alone_limit * 2, SENDER_ALONE_MAX);
 		return;
 	}
 

@@ -11,7 +11,14 @@
  * Every registered topic is asked for at once, not only when its first event
  * comes: consumers can join before, and the first event does not wait.  A
  * topic that is there is left as it is, whatever its row says: another number
- * of partitions would move keys.
+ * of partitions would move keys.  That it has fewer than its row says is told.
+ *
+ * After each start every topic is asked for again, and only the controller can
+ * say that it exists.  While the controllers are away, or frozen, the leaders
+ * of existing topics may well be up; so after TOPIC_ASSUME_ATTEMPTS questions
+ * that nobody answered a topic is taken to be there.  If it is not, the records
+ * come back as refused after some seconds, and it is asked for again; the
+ * broker does not make it up meanwhile, since the producer forbids that.
  *
  * Used by the relay's main thread only.  A reload runs inside a transaction,
  * everything else outside.
@@ -40,6 +47,9 @@
 #define TOPIC_RETRY_MIN_MS 1000
 #define TOPIC_RETRY_MAX_MS 5000
 
+/* Questions without an answer after which a topic is taken to be there. */
+#define TOPIC_ASSUME_ATTEMPTS 2
+
 /* key of the table of types: bytes, not NUL-terminated */
 typedef struct TopicTypeKey
 {
@@ -65,6 +75,7 @@ struct DeTopics
 	uint32		generation;		/* upper half of tokens; grows with each reload or restart */
 	int			pending;		/* topics that are not READY */
 	int			asked;			/* of those, ASKED */
+	int			comparing;		/* topics to be compared, and answers about that due */
 };
 
 static const char *const topic_load_sql =
@@ -121,6 +132,7 @@ topics_reset(DeTopics *topics)
 	topics->generation++;
 	topics->pending = 0;
 	topics->asked = 0;
+	topics->comparing = 0;
 }
 
 static uint32
@@ -198,6 +210,12 @@ de_topics_load(DeTopics *topics)
 		{
 			topic->state = DE_TOPIC_READY;
 			topics->pending--;
+			if (topic->partitions > 0 &&
+				(known->compare || topic->partitions != known->partitions))
+			{
+				topic->compare = true;
+				topics->comparing++;
+			}
 		}
 	}
 	MemoryContextDelete(former.context);
@@ -339,11 +357,13 @@ de_topics_restart(DeTopics *topics, const char *forget)
 {
 	topics->generation++;
 	topics->asked = 0;
+	topics->comparing = 0;
 	for (uint32 i = 0; i < topics->n; i++)
 	{
 		DeTopic    *topic = topics->numbered[i];
 
 		topic->handle = NULL;
+		topic->compare = false;
 		if (topic->state == DE_TOPIC_READY)
 		{
 			if (forget == NULL || strcmp(topic->name, forget) != 0)
@@ -362,7 +382,7 @@ de_topics_run(DeTopics *topics, DeProducer *producer)
 {
 	int64		now;
 
-	if (topics->pending == 0)
+	if (topics->pending == 0 && topics->comparing == 0)
 		return;
 	de_producer_poll_topics(producer, topic_answered, topics);
 	now = de_monotonic_ms();
@@ -373,6 +393,17 @@ de_topics_run(DeTopics *topics, DeProducer *producer)
 		if (topic->state == DE_TOPIC_WANTED ||
 			(topic->state == DE_TOPIC_FAILED && topic->retry_at <= now))
 			topic_ask(topics, topic, producer);
+	}
+	for (uint32 i = 0; i < topics->n && topics->comparing > 0; i++)
+	{
+		DeTopic    *topic = topics->numbered[i];
+
+		if (!topic->compare || topic->state != DE_TOPIC_READY)
+			continue;
+		topic->compare = false;
+		if (!de_producer_compare_partitions(producer, topic->name, topic->partitions,
+											((uint64) topics->generation << 32) | topic->number))
+			topics->comparing--;
 	}
 }
 
@@ -404,15 +435,30 @@ topic_answered(void *arg, const DeTopicResult *result)
 	DeTopics   *topics = arg;
 	DeTopic    *topic;
 	static bool told = false;
+	bool		assumed;
 
 	/* of before a reload or of a former producer */
 	if ((uint32) (result->token >> 32) != topics->generation)
 		return;
 	topic = topics->numbered[(uint32) result->token];
+	if (result->compared)
+	{
+		topics->comparing--;
+		if (result->outcome == DE_KAFKA_OK && result->error[0] == '\0')
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("Kafka topic \"%s\" has fewer partitions than the %d of durable_event.event_type",
+							topic->name, topic->partitions),
+					 errhint("Partitions are not added to an existing topic, since that moves keys. Add them with Kafka's tools, or correct the number.")));
+		return;
+	}
 	Assert(topic->state == DE_TOPIC_ASKED);
 	topics->asked--;
 
-	if (result->outcome == DE_KAFKA_OK)
+	/* RETRIABLE: nobody has said that it is not there */
+	assumed = result->outcome == DE_KAFKA_RETRIABLE &&
+		topic->attempts + 1 >= TOPIC_ASSUME_ATTEMPTS;
+	if (result->outcome == DE_KAFKA_OK || assumed)
 	{
 		topic->state = DE_TOPIC_READY;
 		topic->attempts = 0;
@@ -425,10 +471,16 @@ topic_answered(void *arg, const DeTopicResult *result)
 						(errmsg("could not create Kafka topic \"%s\", assuming that it exists",
 								topic->name),
 						 errdetail("%s", result->error),
-						 errhint("Create topics beforehand, or allow the principal of durable_event.kafka_config to create them.")));
+						 assumed ? 0 :
+								   errhint("Create topics beforehand, or allow the principal of durable_event.kafka_config to create them.")));
 			told = true;
 		}
-		else if (!result->existed)
+		else if (result->existed)
+		{
+			topic->compare = topic->partitions > 0;
+			topics->comparing += topic->compare ? 1 : 0;
+		}
+		else
 			ereport(LOG,
 					(errmsg("created Kafka topic \"%s\"", topic->name)));
 		return;

@@ -26,6 +26,7 @@ typedef struct DeTopic
 	int			replication_factor; /* 0 = durable_event.topic_replication_factor */
 	const char **config;		/* name, value, ..., NULL */
 	DeTopicState state;
+	bool		compare;		/* its partitions are to be compared with "partitions" */
 	int			attempts;		/* that failed in a row */
 	int64		retry_at;		/* de_monotonic_ms() */
 	char	   *error;			/* of the last one; NULL = none */

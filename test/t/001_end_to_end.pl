@@ -141,7 +141,8 @@ is_deeply(
 
 $node->safe_psql('postgres', <<'SQL');
 CREATE FUNCTION step(entity int, version int) RETURNS void LANGUAGE sql
-	AS $$ SELECT durable_event.publish_event('step', 'e' || entity, jsonb_build_object('entity', entity, 'version', version)) $$;
+	AS $$ SELECT durable_event.publish_event('step', 'e' || entity,
+		jsonb_build_object('entity', entity, 'version', version)) $$;
 SELECT step(i % 5, i) FROM generate_series(1, 50) i;
 BEGIN;
 SELECT step(1, 901);
@@ -380,10 +381,10 @@ foreach my $group ([ 'batches', @all_types ], [ 'singles', 'invoice_revised', 'p
 	};
 	ok($reached, "group $name: offsets are committed") or diag explain [ $committed, \%ends ];
 }
-is($node->safe_psql('postgres',
+$node->wait_query('SELECT sum(lag) = 0 FROM durable_event.stat_group', 'no lag');
+is( $node->safe_psql('postgres',
 		q{SELECT group_name, events_delivered, lag, in_flight FROM durable_event.stat_group ORDER BY 1}),
-	"batches|$total|0|0\nsingles|4|0|0", 'stat_group says so')
-  if $node->wait_query('SELECT sum(lag) = 0 FROM durable_event.stat_group', 'no lag');
+	"batches|$total|0|0\nsingles|4|0|0", 'stat_group says so');
 is($node->safe_psql('postgres', 'SELECT state, lag, produce_errors FROM durable_event.stat_relay'),
 	'running|0|0', 'stat_relay, too');
 

@@ -11,7 +11,7 @@ use warnings;
 use DurableEvent::Handler;
 use DurableEvent::Kafka;
 use DurableEvent::Node;
-use DurableEvent::Util qw(test_prefix wait_until);
+use DurableEvent::Util qw(test_prefix);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -100,7 +100,8 @@ is(keys_sent(), 'before:urn:one other:urn:two', 'nothing is sent');
 my $flush = $node->background_psql('postgres', timeout => 60);
 $flush->query_until(qr/flushing/, "\\echo flushing\nSELECT 'flush ' || durable_event.flush('1 min');\n");
 $node->wait_query(
-	q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%flush(''1 min'')%' AND wait_event_type = 'Extension' AND pid <> pg_backend_pid()},
+	q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%flush(''1 min'')%'
+		AND wait_event_type = 'Extension' AND pid <> pg_backend_pid()},
 	'flush() to wait', 1);
 $node->safe_psql('postgres', 'SELECT durable_event.resume_relay()');
 like($flush->query_until(qr/flush t/, "\\echo\n"), qr/flush true/,
@@ -224,7 +225,8 @@ $wrong->reconfigure(
 	'durable_event.bootstrap_servers' => '127.0.0.1:1');
 $wrong->wait_relay_state('connecting');
 $wrong->wait_query(
-	q{SELECT count(*) FROM durable_event.check() WHERE check_name = 'relay' AND status = 'error' AND detail ILIKE '%refused%' AND hint LIKE '%(127.0.0.1:1) are running%'},
+	q{SELECT count(*) FROM durable_event.check() WHERE check_name = 'relay' AND status = 'error'
+		AND detail ILIKE '%refused%' AND hint LIKE '%(127.0.0.1:1) are running%'},
 	'check() to say that the broker does not answer', 1);
 pass('check: broker unreachable');
 is($wrong->safe_psql('postgres', 'SELECT state FROM durable_event.stat_relay'), 'connecting',
