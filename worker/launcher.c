@@ -154,8 +154,8 @@ de_launcher_main(Datum main_arg)
 
 	de_worker_begin(DE_WORKER_LAUNCHER, main_arg);
 	launcher_children = MemoryContextAllocZero(de_worker->context,
-											   sizeof(LauncherChildren *) *
-											   de_shared->max_databases);
+											   mul_size(sizeof(LauncherChildren *),
+														de_shared->max_databases));
 	CacheRegisterSyscacheCallback(DATABASEOID, launcher_catalog_callback, (Datum) 0);
 	set = de_worker_create_wait_set(0, NULL);
 

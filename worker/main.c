@@ -282,8 +282,9 @@ main_claim_cell(void)
 		worker->db = de_database_find(worker->dboid);
 		if (worker->db == NULL) /* dropped since, and its entry freed */
 			proc_exit(0);
-		main_cell = worker->kind == DE_WORKER_RELAY ? &worker->db->relay :
-			&worker->db->proxies[worker->index];
+		main_cell = &worker->db->relay;
+		if (worker->kind == DE_WORKER_PROXY)
+			main_cell = &worker->db->proxies[worker->index];
 	}
 
 	/*
@@ -322,8 +323,8 @@ main_connect(void)
 	for (int i = 0; i < lengthof(main_settings); i++)
 		main_override(main_settings[i].name, main_settings[i].value);
 	if (de_worker->kind == DE_WORKER_PROXY)
-		main_override("application_name", psprintf("%s %d", main_kinds[DE_WORKER_PROXY].type,
-												   de_worker->index));
+		main_override("application_name",
+					  psprintf("%s %d", main_kinds[DE_WORKER_PROXY].type, de_worker->index));
 	else
 		main_override("application_name", main_kinds[de_worker->kind].type);
 
