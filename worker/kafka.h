@@ -2,8 +2,7 @@
  *
  * kafka.h
  *		Kafka as the relay and the proxy see it; no librdkafka type shows.
- *		Implemented by kafka_conf.c, kafka_producer.c, kafka_admin.c,
- *		kafka_consumer.c (which share kafka_internal.h).
+ *		Implemented by the kafka_*.c files, which share kafka_internal.h.
  *
  * All functions are for the main thread of a worker, never block on the
  * network, never throw once a handle exists, and block signals around calls
