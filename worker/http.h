@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * http.h
- *		HTTP client of the proxy; no libcurl type shows (http.c is the only
- *		user of libcurl).
+ *		HTTP client of the proxy; no libcurl type shows (http.c and
+ *		http_transfer.c are the only users of libcurl).
  *
  * All functions are for the main thread, never block, never throw after
  * create, and block signals around calls that may start a thread (the
