@@ -65,6 +65,8 @@ sub create
 	my %settings = (
 		'shared_preload_libraries' => 'durable_event',
 		'max_worker_processes' => 16,
+		# init() leaves 10, which 8 writers and a session that is just ending use up
+		'max_connections' => 50,
 		'max_prepared_transactions' => 10,
 		# a killed worker restarts the server, which is the point of killing it
 		'restart_after_crash' => 'on',
