@@ -117,7 +117,6 @@ flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline)
 {
 	bool		done;
 
-	(void) flush_wait_event;
 	/* the relay may be asleep with nothing new to read but progress to report */
 	de_worker_cell_wake(&db->relay);
 	ConditionVariablePrepareToSleep(&db->acked_cv);

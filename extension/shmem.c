@@ -36,7 +36,7 @@ static void database_init(DeDatabase *db, Oid dboid);
 static DeDatabase *database_allocate(Oid dboid);
 static bool database_has_workers(DeDatabase *db);
 static bool databases_reclaim(void);
-static void last_error_set(DeLastError *error, const char *text, TimestampTz at);
+static void last_error_fill(DeLastError *error, const char *text);
 
 /*
  * Installs the hooks that size and make our shared memory; from _PG_init.
@@ -315,24 +315,26 @@ de_relay_report_state(DeDatabase *db, DeRelayState state)
 void
 de_relay_report_error(DeDatabase *db, const char *text)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	DeLastError error;
 
+	last_error_fill(&error, text);
 	SpinLockAcquire(&db->mutex);
-	last_error_set(&db->relay_error, text, now);
+	db->relay_error = error;
 	SpinLockRelease(&db->mutex);
 }
 
 /*
- * Copies a text into a fixed field; its owner's mutex is held.
+ * Makes an error of now, cut between characters.  Outside of any spinlock: what
+ * looks at characters may take its time, or one day throw.
  */
 static void
-last_error_set(DeLastError *error, const char *text, TimestampTz at)
+last_error_fill(DeLastError *error, const char *text)
 {
 	int			len = pg_mbcliplen(text, strlen(text), DE_ERROR_SIZE - 1);
 
 	memcpy(error->text, text, len);
 	error->text[len] = '\0';
-	error->at = at;
+	error->at = GetCurrentTimestamp();
 }
 
 /*
@@ -424,9 +426,10 @@ de_group_report_state(DeGroupStatus *status, DeGroupState state)
 void
 de_group_report_error(DeGroupStatus *status, const char *text)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	DeLastError error;
 
+	last_error_fill(&error, text);
 	SpinLockAcquire(&status->mutex);
-	last_error_set(&status->error, text, now);
+	status->error = error;
 	SpinLockRelease(&status->mutex);
 }

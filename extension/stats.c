@@ -51,15 +51,6 @@ static void put_timestamp(Datum *value, bool *isnull, TimestampTz at);
 static void put_text(Datum *value, bool *isnull, const char *text);
 
 /*
- * Name of a relay's state, as shown.
- */
-const char *
-de_relay_state_name(DeRelayState state)
-{
-	return relay_states[state];
-}
-
-/*
  * A consistent copy of what the relay reports under its mutex.
  */
 void

@@ -22,6 +22,5 @@ typedef struct DeRelayReport
 } DeRelayReport;
 
 extern void de_relay_get_report(DeDatabase *db, DeRelayReport *report);
-extern const char *de_relay_state_name(DeRelayState state);
 
 #endif							/* DE_STATS_H */

@@ -18,7 +18,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 #include "extension/event.h"

@@ -65,7 +65,6 @@ struct DeHttp
 	int			timer_fd;
 	int64		armed_us;		/* what timer_fd is set to; -1 = not */
 	bool		refused;		/* a request was finished by de_http_post itself */
-	int			nactive;
 	uint32		last_serial;
 	slist_head	engines;		/* the first is for new requests, the others end */
 	dlist_head	requests;		/* all under way */
@@ -308,12 +307,6 @@ de_http_fd(DeHttp *http)
 	return http->epoll_fd;
 }
 
-int
-de_http_active(DeHttp *http)
-{
-	return http->nactive;
-}
-
 /*
  * Lets libcurl work on the sockets that are ready and the timers that are due.
  *
@@ -484,7 +477,6 @@ de_http_post(DeHttp *http, const char *url, const char *const *headers, int nhea
 
 	request->state = HTTP_ACTIVE;
 	engine->nrequests++;
-	http->nactive++;
 	dlist_push_tail(&http->requests, &request->node);
 
 	if (!request->name_allowed && !de_http_hosts_have_networks(engine->hosts))
@@ -548,7 +540,6 @@ de_http_release(DeHttp *http, DeHttpRequest *request)
 		de_worker_block_signals(&saved);
 		(void) curl_multi_remove_handle(engine->multi, request->easy);
 		de_worker_restore_signals(&saved);
-		http->nactive--;
 	}
 	dlist_delete(&request->node);
 	engine->nrequests--;
@@ -644,7 +635,6 @@ http_move_to_finished(DeHttpRequest *request)
 	if (request->result.body == NULL)
 		request->result.body = "";
 	request->state = HTTP_FINISHED;
-	http->nactive--;
 	dlist_delete(&request->node);
 	dlist_push_tail(&http->finished, &request->node);
 }

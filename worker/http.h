@@ -67,6 +67,4 @@ extern const DeHttpResult *de_http_result(DeHttpRequest *request);
 /* Gives a finished request back, or cancels one under way (its outcome stays unknown). */
 extern void de_http_release(DeHttp *http, DeHttpRequest *request);
 
-extern int	de_http_active(DeHttp *http);
-
 #endif							/* DE_HTTP_H */

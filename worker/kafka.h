@@ -43,12 +43,6 @@ typedef struct DeKafkaNotice
 } DeKafkaNotice;
 
 /*
- * Checks durable_event.kafka_config: known properties, legal values, none that
- * the guarantees need.  Returns false with the reason in error.
- */
-extern bool de_kafka_config_check(char *error, int error_size);
-
-/*
  * Handles are torn down on a thread of their own, since the library may wait
  * for its threads.  Waits at most timeout_ms for all teardowns begun so far;
  * true when none is left.  Called at exit.
@@ -103,9 +97,6 @@ typedef void (*DeDeliveryCallback)(void *arg, const DeDelivery *delivery);
 typedef void (*DeNoticeCallback)(void *arg, const DeKafkaNotice *notice);
 extern void de_producer_poll(DeProducer *producer, DeDeliveryCallback delivered,
 							 DeNoticeCallback notice, void *arg);
-
-/* Records queued or in flight. */
-extern int	de_producer_outstanding(DeProducer *producer);
 
 /* Drops queued and in-flight records without reports and tears down in the background. */
 extern void de_producer_destroy(DeProducer *producer);
@@ -219,7 +210,6 @@ extern void de_consumer_accept_revoke(DeConsumer *consumer);
 
 /* The group's generation, a fencing number: it grows with each assignment, whoever gets it. */
 extern int32 de_consumer_generation(DeConsumer *consumer);
-extern int	de_consumer_partition_count(DeConsumer *consumer);
 
 extern const char *de_partition_topic(DeConsumerPartition *partition);
 extern int32 de_partition_number(DeConsumerPartition *partition);

@@ -174,21 +174,6 @@ de_kafka_conf_build_with_defaults(const char *const *defaults, const char *const
 }
 
 /*
- * Checks durable_event.kafka_config; see kafka.h.
- */
-bool
-de_kafka_config_check(char *error, int error_size)
-{
-	rd_kafka_conf_t *conf;
-
-	conf = de_kafka_conf_build(NULL, 0, error, error_size);
-	if (conf == NULL)
-		return false;
-	rd_kafka_conf_destroy(conf);
-	return true;
-}
-
-/*
  * Splits kafka_config into names and values (palloc'd), checking all but
  * what librdkafka checks.
  */

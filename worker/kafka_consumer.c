@@ -563,12 +563,6 @@ de_consumer_generation(DeConsumer *consumer)
 	return consumer->generation;
 }
 
-int
-de_consumer_partition_count(DeConsumer *consumer)
-{
-	return consumer->npartitions;
-}
-
 /*
  * Sends the noted offsets in one request; results come as COMMITTED events.
  */

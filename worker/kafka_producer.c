@@ -347,15 +347,6 @@ producer_shrink_batches(DeProducer *producer, const char *topic)
 }
 
 /*
- * Records queued or in flight, and reports not taken yet.
- */
-int
-de_producer_outstanding(DeProducer *producer)
-{
-	return rd_kafka_outq_len(producer->rk);
-}
-
-/*
  * Gives the producer up.  Its queued records are dropped at once, so that no
  * thread sends another one; what a broker has received already may still be
  * appended, therefore wait for the teardown before you send the same records

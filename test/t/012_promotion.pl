@@ -30,7 +30,6 @@ $primary->create_group(
 my $standby = $primary->create_standby('standby');
 
 # the standby runs the groups, and no relay; the primary the other way round
-$standby->wait_group_state('promotion', 'joining') if 0;
 my $writers = $oracle->start_writers(clients => 4, seconds => 3);
 $writers->wait;
 ok($primary->flush, 'flush on the primary');
