@@ -13,51 +13,16 @@ MODULE_big = durable_event
 EXTENSION = durable_event
 PGFILEDESC = "durable_event - transactional events from SQL to Kafka and to HTTP handlers"
 
-# Base names must be unique over both folders: PGXS names dependency files by base name.
-OBJS = \
-	extension/control.o \
-	extension/ddl.o \
-	extension/durable_event.o \
-	extension/event.o \
-	extension/guc.o \
-	extension/horizon.o \
-	extension/outbox.o \
-	extension/publish.o \
-	extension/shmem.o \
-	extension/state.o \
-	extension/stats.o \
-	extension/trigger.o \
-	worker/answer.o \
-	worker/backoff.o \
-	worker/delivery.o \
-	worker/envelope.o \
-	worker/group.o \
-	worker/group_report.o \
-	worker/http.o \
-	worker/http_hosts.o \
-	worker/http_transfer.o \
-	worker/json.o \
-	worker/kafka_admin.o \
-	worker/kafka_conf.o \
-	worker/kafka_consumer.o \
-	worker/kafka_handle.o \
-	worker/kafka_partition.o \
-	worker/kafka_producer.o \
-	worker/kafka_start.o \
-	worker/launcher.o \
-	worker/main.o \
-	worker/partition.o \
-	worker/proxy.o \
-	worker/registry.o \
-	worker/relay.o \
-	worker/sender.o \
-	worker/topic.o \
-	worker/tracker.o \
-	worker/window.o
-
 # Where this file is: a VPATH build has its own current directory, and $(srcdir) is known
 # only after the include below.
 here := $(dir $(firstword $(MAKEFILE_LIST)))
+
+# Every source file of the rooms is part of the library: none can be forgotten in a list.  Base
+# names must be unique over all rooms: PGXS names dependency files by base name.
+ROOMS = $(patsubst $(here)%/,%,$(sort $(dir $(wildcard $(here)extension/*.c $(here)extension/*/*.c \
+	$(here)worker/*/*.c))))
+OBJS = $(patsubst $(here)%.c,%.o,$(sort $(wildcard $(addprefix $(here),$(addsuffix /*.c,$(ROOMS))))))
+HEADERS_OF_ROOMS = $(wildcard $(addprefix $(here),$(addsuffix /*.h,$(ROOMS))))
 
 DATA = $(patsubst $(here)%,%,$(wildcard $(here)extension/durable_event--*.sql))
 SHLIB_LINK = -lrdkafka -lcurl
@@ -102,11 +67,11 @@ endif
 
 # Debian's PGXS is built without dependency tracking: without this line a changed header
 # rebuilds nothing.
-$(OBJS): $(wildcard $(srcdir)/extension/*.h $(srcdir)/worker/*.h)
+$(OBJS): $(HEADERS_OF_ROOMS)
 
 # A VPATH build has no folders for the objects; absolute, or make finds those of the sources.
-$(OBJS): | $(CURDIR)/extension $(CURDIR)/worker
-$(CURDIR)/extension $(CURDIR)/worker:
+$(OBJS): | $(addprefix $(CURDIR)/,$(ROOMS))
+$(addprefix $(CURDIR)/,$(ROOMS)):
 	mkdir -p $@
 
 # ---- programs for the tests: the development broker, and the tests' eyes on Kafka
@@ -119,7 +84,7 @@ broker: test/broker/broker
 test-programs: test/broker/broker test/kafka/admin
 
 # ---- unit tests: test/unit/test_x.c is a program that prints TAP; the sources it tests are
-# named in its comment "links: worker/x.c worker/y.c".  Those that use server facilities get
+# named in its comment "links: worker/base/x.c worker/base/y.c".  Those that use server facilities get
 # the frontend flavour of them.
 
 UNIT_PROGRAMS = $(sort $(patsubst $(here)%.c,%,$(wildcard $(here)test/unit/test_*.c)))
@@ -127,7 +92,7 @@ unit_links = $(addprefix $(srcdir)/,$(shell sed -n 's|.*links: *\([^*]*\).*|\1|p
 
 .SECONDEXPANSION:
 $(UNIT_PROGRAMS): %: $(srcdir)/%.c $$(call unit_links,$(srcdir)/$$*.c) \
-		$(wildcard $(srcdir)/test/unit/*.h $(srcdir)/extension/*.h $(srcdir)/worker/*.h)
+		$(wildcard $(srcdir)/test/unit/*.h) $(HEADERS_OF_ROOMS)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIC,$(CFLAGS)) -DFRONTEND -I$(srcdir)/test/unit $(CPPFLAGS) \
 		-o $@ $(filter %.c,$^) \

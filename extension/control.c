@@ -29,11 +29,11 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
-#include "extension/horizon.h"
-#include "extension/outbox.h"
-#include "extension/shmem.h"
-#include "extension/state.h"
+#include "extension/base/compat.h"
+#include "extension/outbox/horizon.h"
+#include "extension/outbox/outbox.h"
+#include "extension/base/shmem.h"
+#include "extension/outbox/state.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_adopt);

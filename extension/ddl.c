@@ -9,7 +9,7 @@
  * database; our workers always are (pitfall 12).  A utility hook in the backend
  * that runs the command holds the database first: it writes the database into its cell in
  * shared memory, sends SIGTERM to the workers there, and waits until they
- * are gone.  No worker starts in a database that is held; main.c says why
+ * are gone.  No worker starts in a database that is held; worker.c says why
  * none can slip through, and why an empty cell means that its process is not
  * counted as connected any more.
  *
@@ -49,9 +49,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
+#include "extension/base/compat.h"
 #include "extension/ddl.h"
-#include "extension/shmem.h"
+#include "extension/base/shmem.h"
 
 /* Then the command itself has to say who is in its way. */
 #define DDL_WAIT_MS 5000
@@ -278,7 +278,7 @@ ddl_hold(Oid dboid)
 	}
 	pg_atomic_write_u32(&de_shared->backends[DE_MY_PROC_NUMBER].c.held_dboid, dboid);
 
-	/* pairs with the one of a starting worker: see main.c */
+	/* pairs with the one of a starting worker: see worker.c */
 	pg_memory_barrier();
 
 	db = de_database_find(dboid);

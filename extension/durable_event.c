@@ -17,10 +17,10 @@
 #include "miscadmin.h"
 
 #include "extension/ddl.h"
-#include "extension/guc.h"
+#include "extension/base/guc.h"
 #include "extension/publish.h"
-#include "extension/shmem.h"
-#include "worker/launcher.h"
+#include "extension/base/shmem.h"
+#include "worker/life/launcher.h"
 
 PG_MODULE_MAGIC;
 

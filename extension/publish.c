@@ -43,11 +43,11 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
-#include "extension/event.h"
-#include "extension/guc.h"
-#include "extension/horizon.h"
-#include "extension/outbox.h"
+#include "extension/base/compat.h"
+#include "extension/base/event.h"
+#include "extension/base/guc.h"
+#include "extension/outbox/horizon.h"
+#include "extension/outbox/outbox.h"
 #include "extension/publish.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_event);

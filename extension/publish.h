@@ -9,8 +9,8 @@
 #ifndef DE_PUBLISH_H
 #define DE_PUBLISH_H
 
-#include "extension/event.h"
-#include "extension/shmem.h"
+#include "extension/base/event.h"
+#include "extension/base/shmem.h"
 
 /* Registers the transaction callbacks; from _PG_init only. */
 extern void de_publish_init(void);

@@ -18,8 +18,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
-#include "extension/shmem.h"
+#include "extension/base/compat.h"
+#include "extension/base/shmem.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_stat_relay);

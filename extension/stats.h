@@ -8,7 +8,7 @@
 #ifndef DE_STATS_H
 #define DE_STATS_H
 
-#include "extension/shmem.h"
+#include "extension/base/shmem.h"
 
 /* Copied from shared memory at one moment. */
 typedef struct DeRelayReport

@@ -20,7 +20,7 @@
 #include "utils/rel.h"
 #include "utils/varlena.h"
 
-#include "extension/event.h"
+#include "extension/base/event.h"
 #include "extension/publish.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_row);

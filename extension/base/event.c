@@ -32,8 +32,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "extension/event.h"
-#include "extension/guc.h"
+#include "extension/base/event.h"
+#include "extension/base/guc.h"
 
 /*
  * What a record costs beside key, payload and our caller's headers: the

@@ -20,8 +20,8 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "extension/event.h"
-#include "extension/guc.h"
+#include "extension/base/event.h"
+#include "extension/base/guc.h"
 
 /* Kafka brokers to begin with, host:port[,host:port...]. */
 char	   *de_bootstrap_servers = NULL;

@@ -19,8 +19,8 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
-#include "extension/shmem.h"
+#include "extension/base/compat.h"
+#include "extension/base/shmem.h"
 
 #define DE_TRANCHE "durable_event"
 

@@ -23,7 +23,7 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
-#include "extension/guc.h"
+#include "extension/base/guc.h"
 #include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"

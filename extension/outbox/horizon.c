@@ -65,10 +65,10 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
-#include "extension/horizon.h"
-#include "extension/outbox.h"
-#include "extension/state.h"
+#include "extension/base/compat.h"
+#include "extension/outbox/horizon.h"
+#include "extension/outbox/outbox.h"
+#include "extension/outbox/state.h"
 
 /* more than a primary can be ahead of the standby that takes over from it */
 #define DE_START_GAP (UINT64CONST(1) << 32)

@@ -8,7 +8,7 @@
 #ifndef DE_HORIZON_H
 #define DE_HORIZON_H
 
-#include "extension/shmem.h"
+#include "extension/base/shmem.h"
 
 /*
  * Marks this backend as committing and draws n consecutive ids; returns the

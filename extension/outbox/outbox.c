@@ -59,8 +59,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "extension/compat.h"
-#include "extension/outbox.h"
+#include "extension/base/compat.h"
+#include "extension/outbox/outbox.h"
 
 /* columns of a segment, from 1 */
 enum

@@ -8,8 +8,8 @@
 #ifndef DE_OUTBOX_H
 #define DE_OUTBOX_H
 
-#include "extension/event.h"
-#include "extension/shmem.h"
+#include "extension/base/event.h"
+#include "extension/base/shmem.h"
 #include "utils/uuid.h"
 
 #define DE_SEGMENTS 8			/* tables durable_event.outbox_0 .. outbox_7 */

@@ -38,7 +38,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "extension/state.h"
+#include "extension/outbox/state.h"
 
 PG_FUNCTION_INFO_V1(durable_event_config_changed);
 

@@ -1,12 +1,12 @@
 /*
  * Backoff: bounds, growth, no overflow.
  *
- * links: worker/backoff.c
+ * links: worker/base/backoff.c
  */
 #include <limits.h>
 
 #include "tap.h"
-#include "worker/backoff.h"
+#include "worker/base/backoff.h"
 
 static const double almost_one = 1.0 - 1e-16;
 

@@ -2,7 +2,7 @@
  * Delivery protocol: bodies byte by byte, identity, signatures, and what
  * answers mean, with random ones held against a second opinion.
  *
- * links: worker/answer.c worker/delivery.c worker/json.c
+ * links: worker/delivery/answer.c worker/delivery/delivery.c worker/base/json.c
  */
 #include "postgres.h"
 
@@ -13,7 +13,7 @@
 
 #include "server_stubs.h"
 #include "tap.h"
-#include "worker/delivery.h"
+#include "worker/delivery/delivery.h"
 
 #define RANDOM_RECORDS 100000
 #define RANDOM_ANSWERS 300000

@@ -1,7 +1,7 @@
 /*
  * Which hosts and addresses handlers may live on.
  *
- * links: worker/http_hosts.c
+ * links: worker/http/http_hosts.c
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 #include "libpq/ifaddr.h"
 
 #include "tap.h"
-#include "worker/http_hosts.h"
+#include "worker/http/http_hosts.h"
 
 static char invalid[64];
 

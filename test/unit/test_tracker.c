@@ -3,10 +3,10 @@
  * all of them: sparse offsets, acknowledgements in any order, twice and of
  * unknown offsets, full windows, resets.
  *
- * links: worker/tracker.c
+ * links: worker/proxy/tracker.c
  */
 #include "tap.h"
-#include "worker/tracker.h"
+#include "worker/proxy/tracker.h"
 
 #define STEPS 2000000
 #define MAX_TAKEN 4096			/* offsets between two resets */

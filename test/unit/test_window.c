@@ -3,10 +3,10 @@
  * through all of them: ids with gaps, acknowledgements in any order, twice and
  * of before a reset, full windows, positions moved on without an event.
  *
- * links: worker/window.c
+ * links: worker/relay/window.c
  */
 #include "tap.h"
-#include "worker/window.h"
+#include "worker/relay/window.h"
 
 #define STEPS 1000000
 #define MAX_EVENTS 4096			/* handed over between two resets */

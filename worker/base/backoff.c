@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "worker/backoff.h"
+#include "worker/base/backoff.h"
 
 /*
  * Milliseconds to wait after the given attempt failed, in [1, ceiling].

@@ -17,8 +17,8 @@
 
 #include "mb/pg_wchar.h"
 
-#include "extension/compat.h"
-#include "worker/json.h"
+#include "extension/base/compat.h"
+#include "worker/base/json.h"
 
 /* UTF-8 comes first: the lexer takes a NUL after a backslash for an escape. */
 bool

@@ -14,8 +14,8 @@
  */
 #include "postgres.h"
 
-#include "worker/delivery.h"
-#include "worker/json.h"
+#include "worker/delivery/delivery.h"
+#include "worker/base/json.h"
 
 #define ANSWER_SNIPPET_SIZE 160 /* of an answer that is quoted in a reason */
 

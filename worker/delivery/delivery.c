@@ -32,8 +32,8 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "worker/delivery.h"
-#include "worker/json.h"
+#include "worker/delivery/delivery.h"
+#include "worker/base/json.h"
 
 #define DLV_SHA256_SIZE 32
 #define DLV_WEBHOOK_ID_BYTES 16 /* of the digest, in hex */

@@ -12,8 +12,8 @@
 #define DE_DELIVERY_H
 
 #include "lib/stringinfo.h"
-#include "worker/http.h"
-#include "worker/kafka.h"
+#include "worker/http/http.h"
+#include "worker/kafka/kafka.h"
 
 typedef enum DeDeliveryMode
 {

@@ -37,9 +37,9 @@
 
 #include "storage/fd.h"
 
-#include "extension/guc.h"
-#include "worker/http_internal.h"
-#include "worker/main.h"
+#include "extension/base/guc.h"
+#include "worker/http/http_internal.h"
+#include "worker/life/worker.h"
 
 /*
  * Connections of an engine over all hosts, from which on libcurl closes an idle

@@ -25,7 +25,7 @@
 #include "common/ip.h"
 #include "libpq/ifaddr.h"
 
-#include "worker/http_hosts.h"
+#include "worker/http/http_hosts.h"
 
 /*
  * Never called, whatever the list says: link-local networks, and the addresses

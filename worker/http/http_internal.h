@@ -13,8 +13,8 @@
 #include <curl/curl.h>
 
 #include "lib/ilist.h"
-#include "worker/http.h"
-#include "worker/http_hosts.h"
+#include "worker/http/http.h"
+#include "worker/http/http_hosts.h"
 
 /* A libcurl multi handle with its connections, caches and settings. */
 typedef struct HttpEngine

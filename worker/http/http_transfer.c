@@ -22,7 +22,7 @@
 
 #include "common/pg_prng.h"
 
-#include "worker/http_internal.h"
+#include "worker/http/http_internal.h"
 
 /* Headers of an answer: libcurl 7.88 would store any amount of them */
 #define HTTP_MAX_ANSWER_HEADERS (64 * 1024)

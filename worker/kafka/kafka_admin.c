@@ -20,8 +20,8 @@
 
 #include <unistd.h>
 
-#include "worker/kafka_internal.h"
-#include "worker/kafka_producer.h"
+#include "worker/kafka/kafka_internal.h"
+#include "worker/kafka/kafka_producer.h"
 
 /*
  * How long a request may take; of that, how long the controller waits for all

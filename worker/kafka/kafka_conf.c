@@ -24,8 +24,8 @@
 #include "nodes/pg_list.h"
 #include "utils/varlena.h"
 
-#include "extension/guc.h"
-#include "worker/kafka_internal.h"
+#include "extension/base/guc.h"
+#include "worker/kafka/kafka_internal.h"
 
 /* A property that kafka_config may not set, and what decides it. */
 typedef struct ConfProtected

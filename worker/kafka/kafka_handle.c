@@ -34,8 +34,8 @@
 
 #include "storage/ipc.h"
 
-#include "worker/kafka_internal.h"
-#include "worker/main.h"
+#include "worker/kafka/kafka_internal.h"
+#include "worker/life/worker.h"
 
 /*
  * Library threads' stacks; OpenSSL and cyrus-sasl stay well below half of it.

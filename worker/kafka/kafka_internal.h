@@ -11,7 +11,7 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "worker/kafka.h"
+#include "worker/kafka/kafka.h"
 
 /*
  * A configuration with bootstrap_servers, client.id, the event API (no

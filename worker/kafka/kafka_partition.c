@@ -20,7 +20,7 @@
 
 #include "utils/memutils.h"
 
-#include "worker/kafka_consumer.h"
+#include "worker/kafka/kafka_consumer.h"
 
 static void partition_read_headers(DeConsumerPartition *partition, DeRecord *record);
 static void partition_stash_error(DeConsumerPartition *partition,

@@ -29,9 +29,9 @@
 
 #include <unistd.h>
 
-#include "extension/guc.h"
-#include "worker/kafka_internal.h"
-#include "worker/kafka_producer.h"
+#include "extension/base/guc.h"
+#include "worker/kafka/kafka_internal.h"
+#include "worker/kafka/kafka_producer.h"
 
 /*
  * Properties that kafka_config may override.  lz4: the headers of neighbours

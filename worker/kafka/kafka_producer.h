@@ -8,7 +8,7 @@
 #ifndef DE_KAFKA_PRODUCER_H
 #define DE_KAFKA_PRODUCER_H
 
-#include "worker/kafka_internal.h"
+#include "worker/kafka/kafka_internal.h"
 
 struct DeProducerTopic
 {

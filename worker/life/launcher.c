@@ -10,7 +10,7 @@
  * their cells in shared memory, starts the missing and sends SIGTERM to the
  * surplus.  So it may die at any time; its successor finds the children of
  * its predecessor in the cells and goes on with them.  That it knows nothing
- * for sure is allowed, too: a child started twice leaves by itself (main.c).
+ * for sure is allowed, too: a child started twice leaves by itself (worker.c).
  *
  * A turn comes at least each second, because promotion wakes nobody, and at
  * once when a child of ours came or went (bgw_notify_pid), when DDL is done
@@ -43,10 +43,10 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "extension/guc.h"
-#include "extension/shmem.h"
-#include "worker/launcher.h"
-#include "worker/main.h"
+#include "extension/base/guc.h"
+#include "extension/base/shmem.h"
+#include "worker/life/launcher.h"
+#include "worker/life/worker.h"
 
 /* A child that lives less than this died young: the next one has to wait. */
 #define LAUNCHER_YOUNG_MS 10000

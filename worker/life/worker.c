@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * main.c
+ * worker.c
  *		The life that all workers share: start, wait, reload, short
  *		transactions, exit.
  *
@@ -51,9 +51,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "extension/compat.h"
-#include "extension/shmem.h"
-#include "worker/main.h"
+#include "extension/base/compat.h"
+#include "extension/base/shmem.h"
+#include "worker/life/worker.h"
 
 #define DE_LAUNCHER_RESTART_TIME 5	/* seconds */
 

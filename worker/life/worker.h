@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
- * main.h
+ * worker.h
  *		The life that all workers share: start, wait, reload, short
  *		transactions, exit.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef DE_MAIN_H
-#define DE_MAIN_H
+#ifndef DE_WORKER_H
+#define DE_WORKER_H
 
 #include <signal.h>
 
-#include "extension/shmem.h"
+#include "extension/base/shmem.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
@@ -106,4 +106,4 @@ extern void de_worker_restore_signals(const sigset_t *saved);
 /* Monotonic milliseconds, for deadlines (never the wall clock). */
 extern int64 de_monotonic_ms(void);
 
-#endif							/* DE_MAIN_H */
+#endif							/* DE_WORKER_H */

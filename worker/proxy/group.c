@@ -23,9 +23,9 @@
 
 #include "utils/memutils.h"
 
-#include "extension/guc.h"
-#include "worker/group.h"
-#include "worker/main.h"
+#include "extension/base/guc.h"
+#include "worker/proxy/group.h"
+#include "worker/life/worker.h"
 
 /* Figures and commits. */
 #define TICK_MS 1000

@@ -9,8 +9,8 @@
 #ifndef DE_GROUP_H
 #define DE_GROUP_H
 
-#include "extension/shmem.h"
-#include "worker/partition.h"
+#include "extension/base/shmem.h"
+#include "worker/proxy/partition.h"
 
 typedef enum DeGroupPhase
 {

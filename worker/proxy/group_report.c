@@ -16,7 +16,7 @@
 
 #include "utils/timestamp.h"
 
-#include "worker/group.h"
+#include "worker/proxy/group.h"
 
 /* A failing handler is not spoken of again before. */
 #define FAILURE_LOG_INTERVAL_MS 60000

@@ -35,10 +35,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "extension/guc.h"
-#include "worker/backoff.h"
-#include "worker/main.h"
-#include "worker/partition.h"
+#include "extension/base/guc.h"
+#include "worker/base/backoff.h"
+#include "worker/life/worker.h"
+#include "worker/proxy/partition.h"
 
 /* Unacknowledged events of a partition; the largest batch_max_events. */
 #define PARTITION_WINDOW 10000

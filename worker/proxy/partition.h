@@ -11,12 +11,12 @@
 
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
-#include "worker/delivery.h"
-#include "worker/http.h"
-#include "worker/kafka.h"
-#include "worker/registry.h"
-#include "worker/timer.h"
-#include "worker/tracker.h"
+#include "worker/delivery/delivery.h"
+#include "worker/http/http.h"
+#include "worker/kafka/kafka.h"
+#include "worker/proxy/registry.h"
+#include "worker/base/timer.h"
+#include "worker/proxy/tracker.h"
 
 /* What all groups of a proxy worker share. */
 typedef struct DeProxy

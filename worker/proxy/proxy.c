@@ -31,10 +31,10 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
-#include "extension/guc.h"
-#include "extension/state.h"
-#include "worker/group.h"
-#include "worker/main.h"
+#include "extension/base/guc.h"
+#include "extension/outbox/state.h"
+#include "worker/proxy/group.h"
+#include "worker/life/worker.h"
 
 /* Groups served in one turn of the loop. */
 #define MAX_READY_GROUPS 128
@@ -77,7 +77,7 @@ static void proxy_stop(WaitEventSet *set);
 static void proxy_at_exit(int code, Datum arg);
 
 /*
- * Entry point; the argument is main.c's.
+ * Entry point; the argument is worker.c's.
  */
 void
 de_proxy_main(Datum main_arg)

@@ -29,11 +29,11 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "extension/event.h"
-#include "extension/outbox.h"
-#include "extension/state.h"
-#include "worker/main.h"
-#include "worker/registry.h"
+#include "extension/base/event.h"
+#include "extension/outbox/outbox.h"
+#include "extension/outbox/state.h"
+#include "worker/life/worker.h"
+#include "worker/proxy/registry.h"
 
 #define REGISTRY_LOCK_TIMEOUT "50ms"
 

@@ -25,7 +25,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "worker/tracker.h"
+#include "worker/proxy/tracker.h"
 
 #include <stdlib.h>
 

@@ -17,7 +17,7 @@
 #include "datatype/timestamp.h"
 #include "utils/datetime.h"
 
-#include "worker/envelope.h"
+#include "worker/relay/envelope.h"
 
 /* headers of ours: specversion id source type time subject sequence content-type */
 #define ENVELOPE_OWN_HEADERS 8

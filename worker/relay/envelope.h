@@ -8,8 +8,8 @@
 #ifndef DE_ENVELOPE_H
 #define DE_ENVELOPE_H
 
-#include "extension/outbox.h"
-#include "worker/kafka.h"
+#include "extension/outbox/outbox.h"
+#include "worker/kafka/kafka.h"
 
 /* The headers of one event at a time; pointers into it, the event and "source". */
 typedef struct DeEnvelope

@@ -4,7 +4,7 @@
  *		Reads committed events in commit order and hands them to Kafka.
  *
  * One process for each listed database, by the cell in shared memory
- * (main.c).  A turn of its loop:
+ * (worker.c).  A turn of its loop:
  *
  *		wait for {latch, producer, timeout}
  *		take acknowledgements, mind the producer			(sender.c)
@@ -46,14 +46,14 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
-#include "extension/guc.h"
-#include "extension/horizon.h"
-#include "extension/outbox.h"
-#include "extension/state.h"
-#include "worker/kafka.h"
-#include "worker/main.h"
-#include "worker/sender.h"
-#include "worker/topic.h"
+#include "extension/base/guc.h"
+#include "extension/outbox/horizon.h"
+#include "extension/outbox/outbox.h"
+#include "extension/outbox/state.h"
+#include "worker/kafka/kafka.h"
+#include "worker/life/worker.h"
+#include "worker/relay/sender.h"
+#include "worker/relay/topic.h"
 
 /* One read: enough to make its fixed cost small beside it, a fraction of a second of sending. */
 #define RELAY_BATCH_EVENTS 10000

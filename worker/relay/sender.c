@@ -52,13 +52,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "extension/guc.h"
-#include "worker/backoff.h"
-#include "worker/envelope.h"
-#include "worker/kafka.h"
-#include "worker/main.h"
-#include "worker/sender.h"
-#include "worker/window.h"
+#include "extension/base/guc.h"
+#include "worker/base/backoff.h"
+#include "worker/relay/envelope.h"
+#include "worker/kafka/kafka.h"
+#include "worker/life/worker.h"
+#include "worker/relay/sender.h"
+#include "worker/relay/window.h"
 
 /* Before another attempt with a new producer. */
 #define SENDER_RETRY_MIN_MS 1000

@@ -9,9 +9,9 @@
 #ifndef DE_SENDER_H
 #define DE_SENDER_H
 
-#include "extension/outbox.h"
-#include "extension/shmem.h"
-#include "worker/topic.h"
+#include "extension/outbox/outbox.h"
+#include "extension/base/shmem.h"
+#include "worker/relay/topic.h"
 
 typedef struct DeSender DeSender;
 

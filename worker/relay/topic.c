@@ -35,10 +35,10 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
-#include "extension/guc.h"
-#include "worker/backoff.h"
-#include "worker/main.h"
-#include "worker/topic.h"
+#include "extension/base/guc.h"
+#include "worker/base/backoff.h"
+#include "worker/life/worker.h"
+#include "worker/relay/topic.h"
 
 /* Requests under way at once: the controller works them off one by one. */
 #define TOPIC_MAX_ASKED 16

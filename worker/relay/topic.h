@@ -8,8 +8,8 @@
 #ifndef DE_TOPIC_H
 #define DE_TOPIC_H
 
-#include "extension/event.h"
-#include "worker/kafka.h"
+#include "extension/base/event.h"
+#include "worker/kafka/kafka.h"
 
 typedef enum DeTopicState
 {

@@ -25,7 +25,7 @@
 #include "postgres.h"
 #endif
 
-#include "worker/window.h"
+#include "worker/relay/window.h"
 
 typedef struct WindowEntry
 {
