@@ -22,7 +22,7 @@ here := $(dir $(firstword $(MAKEFILE_LIST)))
 ROOMS = $(patsubst $(here)%/,%,$(sort $(dir $(wildcard $(here)extension/*.c $(here)extension/*/*.c \
 	$(here)worker/*/*.c))))
 OBJS = $(patsubst $(here)%.c,%.o,$(sort $(wildcard $(addprefix $(here),$(addsuffix /*.c,$(ROOMS))))))
-HEADERS_OF_ROOMS = $(wildcard $(addprefix $(here),$(addsuffix /*.h,$(ROOMS))))
+room_headers = $(wildcard $(addprefix $(here),$(addsuffix /*.h,$(ROOMS))))
 
 DATA = $(patsubst $(here)%,%,$(wildcard $(here)extension/durable_event--*.sql))
 SHLIB_LINK = -lrdkafka -lcurl
@@ -67,7 +67,7 @@ endif
 
 # Debian's PGXS is built without dependency tracking: without this line a changed header
 # rebuilds nothing.
-$(OBJS): $(HEADERS_OF_ROOMS)
+$(OBJS): $(room_headers)
 
 # A VPATH build has no folders for the objects; absolute, or make finds those of the sources.
 $(OBJS): | $(addprefix $(CURDIR)/,$(ROOMS))
@@ -92,7 +92,7 @@ unit_links = $(addprefix $(srcdir)/,$(shell sed -n 's|.*links: *\([^*]*\).*|\1|p
 
 .SECONDEXPANSION:
 $(UNIT_PROGRAMS): %: $(srcdir)/%.c $$(call unit_links,$(srcdir)/$$*.c) \
-		$(wildcard $(srcdir)/test/unit/*.h) $(HEADERS_OF_ROOMS)
+		$(wildcard $(srcdir)/test/unit/*.h) $(room_headers)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIC,$(CFLAGS)) -DFRONTEND -I$(srcdir)/test/unit $(CPPFLAGS) \
 		-o $@ $(filter %.c,$^) \

@@ -12,8 +12,8 @@
 #define DE_DELIVERY_H
 
 #include "lib/stringinfo.h"
-#include "worker/http/http.h"
-#include "worker/kafka/kafka.h"
+#include "worker/http/result.h"
+#include "worker/kafka/record.h"
 
 typedef enum DeDeliveryMode
 {

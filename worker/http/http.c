@@ -38,8 +38,8 @@
 #include "storage/fd.h"
 
 #include "extension/base/guc.h"
+#include "worker/base/thread.h"
 #include "worker/http/http_internal.h"
-#include "worker/life/worker.h"
 
 /*
  * Connections of an engine over all hosts, from which on libcurl closes an idle
@@ -218,9 +218,9 @@ http_engine_create(DeHttp *http)
 	engine->key_file = strdup(de_handler_key_file);
 	engine->hosts = de_http_hosts_parse(de_handler_hosts, invalid, sizeof(invalid));
 
-	de_worker_block_signals(&saved);
+	de_thread_block_signals(&saved);
 	engine->multi = curl_multi_init();
-	de_worker_restore_signals(&saved);
+	de_thread_restore_signals(&saved);
 
 	if (engine->ca_file == NULL || engine->cert_file == NULL || engine->key_file == NULL ||
 		engine->hosts == NULL || engine->multi == NULL ||
@@ -252,13 +252,13 @@ http_engine_destroy(HttpEngine *engine)
 	sigset_t	saved;
 
 	Assert(engine->nrequests == 0);
-	de_worker_block_signals(&saved);
+	de_thread_block_signals(&saved);
 	while (!dlist_is_empty(&engine->idle))
 		http_request_free(dlist_container(DeHttpRequest, node,
 										  dlist_pop_head_node(&engine->idle)));
 	if (engine->multi != NULL)
 		curl_multi_cleanup(engine->multi);
-	de_worker_restore_signals(&saved);
+	de_thread_restore_signals(&saved);
 	de_http_hosts_free(engine->hosts);
 	free(engine->ca_file);
 	free(engine->cert_file);
@@ -323,7 +323,7 @@ de_http_run(DeHttp *http)
 	int			running;
 
 	http->refused = false;
-	de_worker_block_signals(&saved);
+	de_thread_block_signals(&saved);
 	for (int round = 0; round < HTTP_ROUNDS_PER_RUN; round++)
 	{
 		int			nevents = epoll_wait(http->epoll_fd, events, HTTP_EVENTS_PER_WAIT, 0);
@@ -364,7 +364,7 @@ de_http_run(DeHttp *http)
 			break;
 	}
 	http_arm(http);
-	de_worker_restore_signals(&saved);
+	de_thread_restore_signals(&saved);
 }
 
 /* Takes what libcurl has finished. */
@@ -537,9 +537,9 @@ de_http_release(DeHttp *http, DeHttpRequest *request)
 	Assert(request->state != HTTP_IDLE);
 	if (request->state == HTTP_ACTIVE)
 	{
-		de_worker_block_signals(&saved);
+		de_thread_block_signals(&saved);
 		(void) curl_multi_remove_handle(engine->multi, request->easy);
-		de_worker_restore_signals(&saved);
+		de_thread_restore_signals(&saved);
 	}
 	dlist_delete(&request->node);
 	engine->nrequests--;

@@ -13,31 +13,10 @@
 #ifndef DE_HTTP_H
 #define DE_HTTP_H
 
-#define DE_HTTP_MAX_BODY (64 * 1024)	/* of an answer; more is a protocol error */
-#define DE_HTTP_ERROR_SIZE 512
+#include "worker/http/result.h"
 
 typedef struct DeHttp DeHttp;
 typedef struct DeHttpRequest DeHttpRequest;
-
-typedef enum DeHttpOutcome
-{
-	DE_HTTP_ANSWERED,			/* complete answer: status and body are valid */
-	DE_HTTP_NOBODY,				/* nothing was sent: refused, DNS, TLS, address not allowed */
-	DE_HTTP_UNKNOWN,			/* sent, no whole answer: timeout, connection lost, too large */
-	DE_HTTP_CANCELLED
-} DeHttpOutcome;
-
-typedef struct DeHttpResult
-{
-	DeHttpOutcome outcome;
-	bool		timed_out;
-	int			status;
-	bool		has_content_length;
-	const char *body;			/* valid until de_http_release */
-	size_t		body_len;
-	int64		retry_after_ms; /* -1 = no Retry-After */
-	char		error[DE_HTTP_ERROR_SIZE];	/* with the phase (resolve, connect, TLS, answer) */
-} DeHttpResult;
 
 /* Reads the handler_* settings; call again after a reload (requests under way keep theirs). */
 extern DeHttp *de_http_create(void);

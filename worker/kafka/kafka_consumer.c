@@ -35,8 +35,8 @@
 
 #include "utils/memutils.h"
 
+#include "extension/base/clock.h"
 #include "worker/kafka/kafka_consumer.h"
-#include "worker/life/worker.h"
 
 /*
  * The library's main thread rounds a sleep down to whole milliseconds and

@@ -10,6 +10,7 @@
 #define DE_KAFKA_CONSUMER_H
 
 #include "nodes/pg_list.h"
+#include "worker/kafka/consumer.h"
 #include "worker/kafka/kafka_internal.h"
 
 struct DeConsumerPartition

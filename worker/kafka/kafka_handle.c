@@ -34,8 +34,8 @@
 
 #include "storage/ipc.h"
 
+#include "worker/base/thread.h"
 #include "worker/kafka/kafka_internal.h"
-#include "worker/life/worker.h"
 
 /*
  * Library threads' stacks; OpenSSL and cyrus-sasl stay well below half of it.
@@ -75,9 +75,9 @@ de_kafka_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error, int error
 	sigset_t	saved;
 
 	handle_init_threads();
-	de_worker_block_signals(&saved);
+	de_thread_block_signals(&saved);
 	rk = rd_kafka_new(type, conf, error, error_size);
-	de_worker_restore_signals(&saved);
+	de_thread_restore_signals(&saved);
 	if (rk == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
@@ -163,9 +163,9 @@ de_kafka_destroy_in_background(rd_kafka_t *rk, int closefd)
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, HANDLE_STACK_SIZE);
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-		de_worker_block_signals(&saved);
+		de_thread_block_signals(&saved);
 		started = pthread_create(&thread, &attr, handle_teardown_main, teardown) == 0;
-		de_worker_restore_signals(&saved);
+		de_thread_restore_signals(&saved);
 		pthread_attr_destroy(&attr);
 	}
 

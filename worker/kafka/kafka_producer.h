@@ -8,6 +8,7 @@
 #ifndef DE_KAFKA_PRODUCER_H
 #define DE_KAFKA_PRODUCER_H
 
+#include "worker/kafka/admin.h"
 #include "worker/kafka/kafka_internal.h"
 
 struct DeProducerTopic

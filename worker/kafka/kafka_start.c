@@ -31,8 +31,8 @@
 
 #include "utils/memutils.h"
 
+#include "extension/base/clock.h"
 #include "worker/kafka/kafka_consumer.h"
-#include "worker/life/worker.h"
 
 #define START_REQUEST_TIMEOUT_MS 10000
 

@@ -43,6 +43,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "extension/base/shmem.h"
 #include "worker/life/launcher.h"

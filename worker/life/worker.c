@@ -439,40 +439,6 @@ de_worker_commit_transaction(void)
 }
 
 /*
- * Blocks every signal on this thread; threads made now inherit that
- * (pitfall 1).  Not the server's BlockSig: that leaves SIGQUIT open.
- */
-void
-de_worker_block_signals(sigset_t *saved)
-{
-	sigset_t	all;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, saved);
-}
-
-/*
- * Restores what de_worker_block_signals saved.
- */
-void
-de_worker_restore_signals(const sigset_t *saved)
-{
-	pthread_sigmask(SIG_SETMASK, saved, NULL);
-}
-
-/*
- * Milliseconds of a clock that nobody sets.
- */
-int64
-de_monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/*
  * Says in every message of a worker which one it is.
  */
 static void

@@ -9,8 +9,6 @@
 #ifndef DE_WORKER_H
 #define DE_WORKER_H
 
-#include <signal.h>
-
 #include "extension/base/shmem.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -95,15 +93,5 @@ extern bool de_worker_wait(WaitEventSet *set, long timeout_ms, const char *activ
  */
 extern void de_worker_start_transaction(const char *activity);
 extern void de_worker_commit_transaction(void);
-
-/*
- * Blocks all signals around a library call that may create a thread (a
- * PostgreSQL handler must never run on one), e.g. rd_kafka_new.
- */
-extern void de_worker_block_signals(sigset_t *saved);
-extern void de_worker_restore_signals(const sigset_t *saved);
-
-/* Monotonic milliseconds, for deadlines (never the wall clock). */
-extern int64 de_monotonic_ms(void);
 
 #endif							/* DE_WORKER_H */

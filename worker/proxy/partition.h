@@ -11,11 +11,12 @@
 
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
+#include "extension/base/clock.h"
+#include "worker/base/timer.h"
 #include "worker/delivery/delivery.h"
 #include "worker/http/http.h"
-#include "worker/kafka/kafka.h"
+#include "worker/kafka/consumer.h"
 #include "worker/proxy/registry.h"
-#include "worker/base/timer.h"
 #include "worker/proxy/tracker.h"
 
 /* What all groups of a proxy worker share. */

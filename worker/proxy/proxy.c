@@ -31,10 +31,11 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "extension/outbox/state.h"
-#include "worker/proxy/group.h"
 #include "worker/life/worker.h"
+#include "worker/proxy/group.h"
 
 /* Groups served in one turn of the loop. */
 #define MAX_READY_GROUPS 128

@@ -9,7 +9,7 @@
 #define DE_ENVELOPE_H
 
 #include "extension/outbox/outbox.h"
-#include "worker/kafka/kafka.h"
+#include "worker/kafka/record.h"
 
 /* The headers of one event at a time; pointers into it, the event and "source". */
 typedef struct DeEnvelope

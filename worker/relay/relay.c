@@ -46,6 +46,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"

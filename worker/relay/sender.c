@@ -52,11 +52,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "worker/base/backoff.h"
-#include "worker/relay/envelope.h"
-#include "worker/kafka/kafka.h"
+#include "worker/kafka/producer.h"
 #include "worker/life/worker.h"
+#include "worker/relay/envelope.h"
 #include "worker/relay/sender.h"
 #include "worker/relay/window.h"
 

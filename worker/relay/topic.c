@@ -35,6 +35,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "worker/base/backoff.h"
 #include "worker/life/worker.h"

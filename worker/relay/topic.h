@@ -8,8 +8,9 @@
 #ifndef DE_TOPIC_H
 #define DE_TOPIC_H
 
+#include "extension/base/clock.h"
 #include "extension/base/event.h"
-#include "worker/kafka/kafka.h"
+#include "worker/kafka/producer.h"
 
 typedef enum DeTopicState
 {
