@@ -30,10 +30,10 @@
 #include "utils/timestamp.h"
 
 #include "extension/base/compat.h"
+#include "extension/base/identity.h"
+#include "extension/base/shmem.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
-#include "extension/base/shmem.h"
-#include "extension/outbox/state.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_adopt);

@@ -68,7 +68,7 @@
 #include "extension/base/compat.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
-#include "extension/outbox/state.h"
+#include "extension/outbox/progress.h"
 
 /* more than a primary can be ahead of the standby that takes over from it */
 #define DE_START_GAP (UINT64CONST(1) << 32)

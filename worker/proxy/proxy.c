@@ -32,8 +32,8 @@
 #include "utils/memutils.h"
 
 #include "extension/base/clock.h"
+#include "extension/base/config_change.h"
 #include "extension/base/guc.h"
-#include "extension/outbox/state.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/group.h"
 

@@ -29,9 +29,10 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "extension/base/config_change.h"
 #include "extension/base/event.h"
+#include "extension/base/identity.h"
 #include "extension/outbox/outbox.h"
-#include "extension/outbox/state.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/registry.h"
 

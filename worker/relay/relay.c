@@ -47,10 +47,12 @@
 #include "utils/memutils.h"
 
 #include "extension/base/clock.h"
+#include "extension/base/config_change.h"
 #include "extension/base/guc.h"
+#include "extension/base/identity.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
-#include "extension/outbox/state.h"
+#include "extension/outbox/progress.h"
 #include "worker/kafka/kafka.h"
 #include "worker/life/worker.h"
 #include "worker/relay/sender.h"

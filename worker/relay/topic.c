@@ -38,6 +38,7 @@
 #include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "worker/base/backoff.h"
+#include "worker/kafka/admin.h"
 #include "worker/life/worker.h"
 #include "worker/relay/topic.h"
 

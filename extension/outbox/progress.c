@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *		Stored progress: where a restarted relay begins.
+ *
+ * A sequence because setval changes it in place: written a few times a second
+ * for years under a pinned xmin, a table's row would leave a dead version each
+ * time.  It is WAL-logged, so it comes along at a failover, and a pg_dump does
+ * not take it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/namespace.h"
+#include "commands/sequence.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "extension/outbox/progress.h"
+
+static Oid	progress_oid(void);
+
+/*
+ * OID of the progress sequence; throws undefined_table if it is not there.
+ */
+static Oid
+progress_oid(void)
+{
+	Oid			schema = get_namespace_oid("durable_event", true);
+	Oid			relid = InvalidOid;
+
+	if (OidIsValid(schema))
+		relid = get_relname_relid("relay_progress", schema);
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("sequence \"durable_event.relay_progress\" does not exist")));
+	return relid;
+}
+
+/*
+ * Reads the sequence's tuple as it stands: without a snapshot, which a
+ * sequence does not heed, and without asking for rights, since publishers come
+ * here when they derive the id counter.
+ */
+int64
+de_progress_load(void)
+{
+	Relation	rel = relation_open(progress_oid(), AccessShareLock);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	Page		page;
+	HeapTupleHeader tuple;
+	int64		id;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	id = ((Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff))->last_value;
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, AccessShareLock);
+	return id;
+}
+
+/*
+ * Stores progress.
+ */
+void
+de_progress_store(int64 id)
+{
+	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(progress_oid()), Int64GetDatum(id));
+}
