@@ -1,0 +1,149 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox_read.c
+ *		Reads committed events of all segments in the order of their ids.
+ *
+ * Ids of two segments overlap at a switch, so all are merged.  No planner,
+ * triggers or rights are involved.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "extension/outbox/segment.h"
+
+static void read_event(TupleTableSlot *slot, DeOutboxBatch *batch);
+static const char *read_bytes(TupleTableSlot *slot, int attr, int *len);
+
+/*
+ * Reads committed events in the order of their ids; see outbox.h.
+ */
+void
+de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutboxBatch *batch)
+{
+	Relation	rels[DE_SEGMENTS];
+	Relation	indexes[DE_SEGMENTS];
+	IndexScanDesc scans[DE_SEGMENTS];
+	TupleTableSlot *slots[DE_SEGMENTS];
+	int64		heads[DE_SEGMENTS]; /* id in slots[i]; PG_INT64_MAX = at the end */
+	ScanKeyData keys[2];
+	Snapshot	snapshot = GetActiveSnapshot();
+
+	batch->n = 0;
+	batch->max = Min(max_events, 64);
+	batch->events = palloc(batch->max * sizeof(DeOutboxEvent));
+	batch->bytes = 0;
+	batch->upto = upto;
+
+	ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		rels[i] = de_segment_open(i, AccessShareLock);
+		indexes[i] = index_open(de_segment_index(i), AccessShareLock);
+		slots[i] = table_slot_create(rels[i], NULL);
+		scans[i] = index_beginscan(rels[i], indexes[i], snapshot, 2, 0);
+		index_rescan(scans[i], keys, 2, NULL, 0);
+		heads[i] = PG_INT64_MIN;	/* not looked at yet */
+	}
+
+	for (;;)
+	{
+		int			first = -1;
+
+		for (int i = 0; i < DE_SEGMENTS; i++)
+		{
+			if (heads[i] == PG_INT64_MIN)
+			{
+				bool		isnull;
+
+				heads[i] = PG_INT64_MAX;
+				if (index_getnext_slot(scans[i], ForwardScanDirection, slots[i]))
+					heads[i] = DatumGetInt64(slot_getattr(slots[i], ATTR_ID, &isnull));
+			}
+			if (heads[i] != PG_INT64_MAX && (first < 0 || heads[i] < heads[first]))
+				first = i;
+		}
+		if (first < 0)
+			break;
+		if (batch->n >= max_events || (batch->n > 0 && batch->bytes >= max_bytes))
+		{
+			/* what is left begins at heads[first]; this batch covers all before it */
+			batch->upto = batch->events[batch->n - 1].id;
+			break;
+		}
+		read_event(slots[first], batch);
+		heads[first] = PG_INT64_MIN;
+	}
+
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		index_endscan(scans[i]);
+		ExecDropSingleTupleTableSlot(slots[i]);
+		index_close(indexes[i], AccessShareLock);
+		table_close(rels[i], AccessShareLock);
+	}
+}
+
+/*
+ * Copies the row in the slot to the end of the batch.
+ */
+static void
+read_event(TupleTableSlot *slot, DeOutboxBatch *batch)
+{
+	DeOutboxEvent *event;
+
+	if (batch->n == batch->max)
+	{
+		batch->max *= 2;
+		batch->events = repalloc(batch->events, batch->max * sizeof(DeOutboxEvent));
+	}
+	event = &batch->events[batch->n++];
+
+	slot_getallattrs(slot);
+	event->id = DatumGetInt64(slot->tts_values[ATTR_ID - 1]);
+	event->event_id = *DatumGetUUIDP(slot->tts_values[ATTR_EVENT_ID - 1]);
+	event->created_at = DatumGetTimestampTz(slot->tts_values[ATTR_CREATED_AT - 1]);
+	event->event_type = read_bytes(slot, ATTR_EVENT_TYPE, &event->event_type_len);
+	event->key = read_bytes(slot, ATTR_KEY, &event->key_len);
+	event->content_type = read_bytes(slot, ATTR_CONTENT_TYPE, &event->content_type_len);
+	if (event->content_type == NULL)
+	{
+		event->content_type = DE_JSON_CONTENT_TYPE;
+		event->content_type_len = strlen(DE_JSON_CONTENT_TYPE);
+	}
+	event->headers = read_bytes(slot, ATTR_HEADERS, &event->headers_len);
+	event->payload = read_bytes(slot, ATTR_PAYLOAD, &event->payload_len);
+	batch->bytes += sizeof(DeOutboxEvent) + event->event_type_len + event->key_len +
+		event->headers_len + event->payload_len;
+}
+
+/*
+ * A column's bytes, copied (the slot's page may go); NULL and 0 if it is null.
+ */
+static const char *
+read_bytes(TupleTableSlot *slot, int attr, int *len)
+{
+	bytea	   *stored;
+	char	   *copy;
+
+	*len = 0;
+	if (slot->tts_isnull[attr - 1])
+		return NULL;
+	stored = DatumGetByteaPP(slot->tts_values[attr - 1]);
+	*len = VARSIZE_ANY_EXHDR(stored);
+	if ((Pointer) stored != DatumGetPointer(slot->tts_values[attr - 1]))
+		return VARDATA_ANY(stored); /* detoasting has copied it */
+	copy = palloc(*len + 1);	/* never of no bytes: NULL would mean null */
+	memcpy(copy, VARDATA_ANY(stored), *len);
+	return copy;
+}
