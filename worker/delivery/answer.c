@@ -14,7 +14,7 @@
  */
 #include "postgres.h"
 
-#include "worker/delivery/delivery.h"
+#include "worker/delivery/answer.h"
 #include "worker/base/json.h"
 
 #define ANSWER_SNIPPET_SIZE 160 /* of an answer that is quoted in a reason */

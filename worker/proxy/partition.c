@@ -37,6 +37,7 @@
 
 #include "extension/base/guc.h"
 #include "worker/base/backoff.h"
+#include "worker/delivery/answer.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/partition.h"
 

@@ -13,7 +13,7 @@
 #include "lib/ilist.h"
 #include "extension/base/clock.h"
 #include "worker/base/timer.h"
-#include "worker/delivery/delivery.h"
+#include "worker/delivery/request.h"
 #include "worker/http/http.h"
 #include "worker/kafka/consumer.h"
 #include "worker/proxy/registry.h"

@@ -9,7 +9,7 @@
 #define DE_REGISTRY_H
 
 #include "nodes/pg_list.h"
-#include "worker/delivery/delivery.h"
+#include "worker/delivery/request.h"
 
 /* One row of durable_event.consumer_group, ready to use; all memory is the registry's. */
 typedef struct DeGroupDefinition

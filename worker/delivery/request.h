@@ -1,18 +1,17 @@
 /*-------------------------------------------------------------------------
  *
- * delivery.h
- *		The request and the answer of the delivery protocol
- *		(docs/reference.md, "Delivery"): what is POSTed for a run of records,
- *		what the handler's answer means.  Pure: no Kafka, no HTTP, no clock.
- *		Implemented by delivery.c (request) and answer.c (answer).
+ * request.h
+ *		The request of the delivery protocol (docs/reference.md, "Delivery"):
+ *		the body for a run of records, the header lines of an attempt.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef DE_DELIVERY_H
-#define DE_DELIVERY_H
+#ifndef DE_REQUEST_H
+#define DE_REQUEST_H
 
 #include "lib/stringinfo.h"
-#include "worker/http/result.h"
+#include "worker/delivery/cloudevent.h"
+#include "worker/delivery/sign.h"
 #include "worker/kafka/record.h"
 
 typedef enum DeDeliveryMode
@@ -29,10 +28,9 @@ typedef struct DeDeliveryBody
 	int			nevents;
 	int64		first_offset;
 	int64		last_offset;
-	uint8		digest[32];		/* of group, topic, partition, offsets, ids; after finish */
+	uint8		digest[DE_SHA256_SIZE]; /* of group, topic, partition, offsets, ids; after finish */
 	StringInfoData identity;	/* what digest is of */
-	char		trace_id[33];	/* of the first event that has a traceparent; "" = none */
-	bool		trace_sampled;	/* some event's trace is recorded by its publisher */
+	DeTrace		trace;			/* id: of the first event that has one; sampled: some event's is */
 } DeDeliveryBody;
 
 extern void de_delivery_begin(DeDeliveryBody *body, DeDeliveryMode mode, const char *group,
@@ -70,16 +68,4 @@ typedef struct DeDeliveryAttempt
 extern int	de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt,
 							   const char ***headers);
 
-typedef enum DeVerdict
-{
-	DE_VERDICT_ACKNOWLEDGED,	/* all processed: advance */
-	DE_VERDICT_RETRY			/* the whole batch again, after backoff */
-} DeVerdict;
-
-/*
- * Reads an answer; for RETRY the reason (for last_error; printable ASCII) goes
- * into reason.  Never throws, whatever the answer.
- */
-extern DeVerdict de_delivery_interpret(const DeHttpResult *result, char *reason, int reason_size);
-
-#endif							/* DE_DELIVERY_H */
+#endif							/* DE_REQUEST_H */
