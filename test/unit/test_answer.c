@@ -25,7 +25,7 @@ answer_of(int status, const char *body, int len, bool has_content_length)
 	result.body_len = len;
 	result.has_content_length = has_content_length;
 	result.retry_after_ms = -1;
-	return de_delivery_interpret(&result, last_reason, sizeof(last_reason));
+	return de_answer_read(&result, last_reason, sizeof(last_reason));
 }
 
 static bool
@@ -99,15 +99,15 @@ test_answers(void)
 	result.body = "";
 	result.outcome = DE_HTTP_NOBODY;
 	strcpy(result.error, "connect: refused");
-	ok(de_delivery_interpret(&result, last_reason, sizeof(last_reason)) == DE_VERDICT_RETRY &&
+	ok(de_answer_read(&result, last_reason, sizeof(last_reason)) == DE_VERDICT_RETRY &&
 		   strcmp(last_reason, "connect: refused") == 0,
 	   "nobody there");
 	result.outcome = DE_HTTP_UNKNOWN;
 	result.status = 204;
-	ok(de_delivery_interpret(&result, last_reason, sizeof(last_reason)) == DE_VERDICT_RETRY,
+	ok(de_answer_read(&result, last_reason, sizeof(last_reason)) == DE_VERDICT_RETRY,
 	   "an unknown outcome, whatever the status");
 	result.outcome = DE_HTTP_CANCELLED;
-	ok(de_delivery_interpret(&result, tiny, sizeof(tiny)) == DE_VERDICT_RETRY &&
+	ok(de_answer_read(&result, tiny, sizeof(tiny)) == DE_VERDICT_RETRY &&
 		   strlen(tiny) == 7,
 	   "cancelled; a short buffer is enough");
 }

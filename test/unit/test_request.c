@@ -17,16 +17,16 @@
 /* ---- batches, identity ---- */
 
 static void
-begin_batch(DeDeliveryBody *body, const char *group, const char *topic, int64 first, int n)
+begin_batch(DeRequest *body, const char *group, const char *topic, int64 first, int n)
 {
-	de_delivery_begin(body, DE_DELIVERY_BATCH, group, topic, 3);
+	de_request_begin(body, DE_DELIVERY_BATCH, group, topic, 3);
 	for (int i = 0; i < n; i++)
 	{
 		DeRecord	record = record_of(first + 2 * i, NULL, NULL, NULL);
 
-		de_delivery_append(body, &record);
+		de_request_append(body, &record);
 	}
-	de_delivery_finish(body);
+	de_request_finish(body);
 }
 
 /* The webhook-id of such a batch, to be used before the second next call. */
@@ -35,27 +35,27 @@ id_of(const char *group, const char *topic, int64 first, int n)
 {
 	static char ids[2][80];
 	static int	next = 0;
-	DeDeliveryBody body;
+	DeRequest body;
 	char	   *id = ids[next ^= 1];
 
 	begin_batch(&body, group, topic, first, n);
 	for (int i = 0; i < 32; i++)
 		sprintf(id + 2 * i, "%02x", body.digest[i]);
-	de_delivery_free(&body);
+	de_request_free(&body);
 	return id;
 }
 
 static void
 test_batches(void)
 {
-	DeDeliveryBody body;
+	DeRequest body;
 
 	begin_batch(&body, "g", "orders", 5, 2);
 	is_string(body.json.data, "[" FOREIGN("5") PLACE("5") "}," FOREIGN("7") PLACE("7") "}]",
 			  "a batch is an array of events");
 	ok(body.nevents == 2 && body.first_offset == 5 && body.last_offset == 7,
 	   "a body knows its offsets");
-	de_delivery_free(&body);
+	de_request_free(&body);
 
 	ok(strcmp(id_of("g", "orders", 5, 2), id_of("g", "orders", 5, 2)) == 0,
 	   "the same events have the same id");
@@ -111,8 +111,8 @@ test_headers_and_signatures(void)
 		"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", NULL};
 	char		key[64];
 	int			key_len = pg_b64_decode(secret + 6, strlen(secret) - 6, (void *) key, sizeof(key));
-	DeDeliveryBody body;
-	DeDeliveryAttempt attempt = {0};
+	DeRequest body;
+	DeAttempt attempt = {0};
 	DeRecord	record;
 	const char **headers;
 	const char *id;
@@ -138,7 +138,7 @@ test_headers_and_signatures(void)
 	attempt.secret = "";
 	attempt.previous_secret = "old";
 
-	n = de_delivery_headers(&body, &attempt, &headers);
+	n = de_request_headers(&body, &attempt, &headers);
 	is_string(headers[0], "content-type: application/cloudevents-batch+json",
 			  "content type of a batch");
 	is_string(header_value(headers, n, "webhook-timestamp"), "1614265330", "webhook-timestamp");
@@ -161,7 +161,7 @@ test_headers_and_signatures(void)
 	attempt.attempt = 3;
 	attempt.secret = secret;
 	attempt.previous_secret = "";
-	n = de_delivery_headers(&body, &attempt, &headers);
+	n = de_request_headers(&body, &attempt, &headers);
 	id = header_value(headers, n, "webhook-id");
 	is_string(id, first_id, "the next attempt has the same id");
 	ok(strncmp(header_value(headers, n, "traceparent"), trace, 36) == 0 &&
@@ -172,31 +172,31 @@ test_headers_and_signatures(void)
 			  "signed with a whsec_ secret: its bytes");
 
 	attempt.secret = "plain";
-	n = de_delivery_headers(&body, &attempt, &headers);
+	n = de_request_headers(&body, &attempt, &headers);
 	is_string(header_value(headers, n, "webhook-signature"),
 			  sign("plain", 5, id, "1614265330", body.json.data), "signed with a plain secret");
 
 	attempt.secret = "whsec_no base64!";
-	n = de_delivery_headers(&body, &attempt, &headers);
+	n = de_request_headers(&body, &attempt, &headers);
 	is_string(header_value(headers, n, "webhook-signature"),
 			  sign("whsec_no base64!", 16, id, "1614265330", body.json.data),
 			  "what is not base64 is a plain secret");
 
 	attempt.secret = "plain";
 	attempt.previous_secret = secret;
-	n = de_delivery_headers(&body, &attempt, &headers);
+	n = de_request_headers(&body, &attempt, &headers);
 	strcpy(both, sign("plain", 5, id, "1614265330", body.json.data));
 	strcat(both, " ");
 	strcat(both, sign(key, key_len, id, "1614265330", body.json.data));
 	is_string(header_value(headers, n, "webhook-signature"), both,
 			  "the previous secret signs as well");
-	de_delivery_free(&body);
+	de_request_free(&body);
 
 	record = record_of(5, NULL, NULL, traced);
-	de_delivery_begin(&body, DE_DELIVERY_SINGLE, "billing", "orders", 3);
-	de_delivery_append(&body, &record);
-	de_delivery_finish(&body);
-	n = de_delivery_headers(&body, &attempt, &headers);
+	de_request_begin(&body, DE_DELIVERY_SINGLE, "billing", "orders", 3);
+	de_request_append(&body, &record);
+	de_request_finish(&body);
+	n = de_request_headers(&body, &attempt, &headers);
 	is_string(headers[0], "content-type: application/cloudevents+json", "content type of an event");
 	ok(strncmp(header_value(headers, n, "traceparent"), traced[1], 36) == 0 &&
 		   strcmp(header_value(headers, n, "traceparent") + 52, "-00") == 0,
@@ -204,7 +204,7 @@ test_headers_and_signatures(void)
 	ok(strstr(body.json.data, "\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-"
 							  "b7ad6b7169203331-00\"") != NULL,
 	   "which the event keeps");
-	de_delivery_free(&body);
+	de_request_free(&body);
 }
 
 int

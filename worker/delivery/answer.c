@@ -29,7 +29,7 @@ static void answer_quote(char *dst, int size, const char *s, int len);
  * a 2xx alone means nothing.
  */
 DeVerdict
-de_delivery_interpret(const DeHttpResult *result, char *reason, int reason_size)
+de_answer_read(const DeHttpResult *result, char *reason, int reason_size)
 {
 	char		quoted[ANSWER_SNIPPET_SIZE];
 

@@ -21,6 +21,6 @@ typedef enum DeVerdict
  * Reads an answer; for RETRY the reason (for last_error; printable ASCII) goes
  * into reason.  Never throws, whatever the answer.
  */
-extern DeVerdict de_delivery_interpret(const DeHttpResult *result, char *reason, int reason_size);
+extern DeVerdict de_answer_read(const DeHttpResult *result, char *reason, int reason_size);
 
 #endif							/* DE_ANSWER_H */

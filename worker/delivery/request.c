@@ -19,10 +19,10 @@
 #define REQUEST_ID_BYTES 16		/* of the digest, in hex */
 #define REQUEST_HEADER_LINES 14
 
-static void request_note_event(DeDeliveryBody *body, int64 offset, const char *id, int id_len,
+static void request_note_event(DeRequest *body, int64 offset, const char *id, int id_len,
 							   const DeTrace *trace);
-static void request_append_traceparent(StringInfo buf, const DeDeliveryBody *body,
-									   const DeDeliveryAttempt *attempt);
+static void request_append_traceparent(StringInfo buf, const DeRequest *body,
+									   const DeAttempt *attempt);
 
 /* ---- body ---- */
 
@@ -33,8 +33,8 @@ static void request_append_traceparent(StringInfo buf, const DeDeliveryBody *bod
  * event go with their memory context.
  */
 void
-de_delivery_begin(DeDeliveryBody *body, DeDeliveryMode mode, const char *group,
-				  const char *topic, int32 partition)
+de_request_begin(DeRequest *body, DeDeliveryMode mode, const char *group,
+				 const char *topic, int32 partition)
 {
 	uint32		partition_be = pg_hton32((uint32) partition);
 
@@ -56,7 +56,7 @@ de_delivery_begin(DeDeliveryBody *body, DeDeliveryMode mode, const char *group,
  * Appends one record as a CloudEvent.
  */
 void
-de_delivery_append(DeDeliveryBody *body, const DeRecord *record)
+de_request_append(DeRequest *body, const DeRecord *record)
 {
 	StringInfo	json = &body->json;
 	DeCloudEvent event;
@@ -75,7 +75,7 @@ de_delivery_append(DeDeliveryBody *body, const DeRecord *record)
  * trace, and whether any publisher records its trace.
  */
 static void
-request_note_event(DeDeliveryBody *body, int64 offset, const char *id, int id_len,
+request_note_event(DeRequest *body, int64 offset, const char *id, int id_len,
 				   const DeTrace *trace)
 {
 	uint64		offset_be = pg_hton64((uint64) offset);
@@ -96,7 +96,7 @@ request_note_event(DeDeliveryBody *body, int64 offset, const char *id, int id_le
 }
 
 void
-de_delivery_finish(DeDeliveryBody *body)
+de_request_finish(DeRequest *body)
 {
 	if (body->mode == DE_DELIVERY_BATCH)
 		appendStringInfoCharMacro(&body->json, ']');
@@ -107,7 +107,7 @@ de_delivery_finish(DeDeliveryBody *body)
 }
 
 void
-de_delivery_free(DeDeliveryBody *body)
+de_request_free(DeRequest *body)
 {
 	if (body->json.data != NULL)
 		pfree(body->json.data);
@@ -125,8 +125,8 @@ de_delivery_free(DeDeliveryBody *body)
  * cost more than the body.
  */
 int
-de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt,
-					const char ***headers)
+de_request_headers(const DeRequest *body, const DeAttempt *attempt,
+				   const char ***headers)
 {
 	StringInfoData text;
 	StringInfoData id;
@@ -234,8 +234,8 @@ de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt
  * off.
  */
 static void
-request_append_traceparent(StringInfo buf, const DeDeliveryBody *body,
-						   const DeDeliveryAttempt *attempt)
+request_append_traceparent(StringInfo buf, const DeRequest *body,
+						   const DeAttempt *attempt)
 {
 	bool		sampled = body->trace.sampled || body->trace.id[0] == '\0';
 	uint64		span;

@@ -21,7 +21,7 @@ typedef enum DeDeliveryMode
 } DeDeliveryMode;
 
 /* A request body under construction; all memory in the context it was begun in. */
-typedef struct DeDeliveryBody
+typedef struct DeRequest
 {
 	DeDeliveryMode mode;
 	StringInfoData json;
@@ -31,23 +31,25 @@ typedef struct DeDeliveryBody
 	uint8		digest[DE_SHA256_SIZE]; /* of group, topic, partition, offsets, ids; after finish */
 	StringInfoData identity;	/* what digest is of */
 	DeTrace		trace;			/* id: of the first event that has one; sampled: some event's is */
-} DeDeliveryBody;
+} DeRequest;
 
-extern void de_delivery_begin(DeDeliveryBody *body, DeDeliveryMode mode, const char *group,
-							  const char *topic, int32 partition);
+extern void de_request_begin(DeRequest *body, DeDeliveryMode mode, const char *group,
+							 const char *topic, int32 partition);
 
 /*
  * Appends one record as a CloudEvent; offsets ascend; exactly one in single
  * mode.  May throw only out_of_memory.  The caller keeps the body below 1 GB
  * (a record may grow sixfold by escapes).
  */
-extern void de_delivery_append(DeDeliveryBody *body, const DeRecord *record);
-extern void de_delivery_finish(DeDeliveryBody *body);
+extern void de_request_append(DeRequest *body, const DeRecord *record);
+
+/* Ends a body and takes its digest; nothing may be appended any more. */
+extern void de_request_finish(DeRequest *body);
 
 /* Frees what the body holds. */
-extern void de_delivery_free(DeDeliveryBody *body);
+extern void de_request_free(DeRequest *body);
 
-typedef struct DeDeliveryAttempt
+typedef struct DeAttempt
 {
 	const char *group;
 	const char *topic;
@@ -58,14 +60,14 @@ typedef struct DeDeliveryAttempt
 	int64		unix_seconds;	/* webhook-timestamp */
 	const char *secret;			/* "" = unsigned */
 	const char *previous_secret;	/* "" = none */
-} DeDeliveryAttempt;
+} DeAttempt;
 
 /*
  * The header lines of one attempt, "name: value", palloc'd in the current
  * context (one chunk for all the text, one for the array); returns their
  * number.  The body must be finished.
  */
-extern int	de_delivery_headers(const DeDeliveryBody *body, const DeDeliveryAttempt *attempt,
-							   const char ***headers);
+extern int	de_request_headers(const DeRequest *body, const DeAttempt *attempt,
+							  const char ***headers);
 
 #endif							/* DE_REQUEST_H */

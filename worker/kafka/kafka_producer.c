@@ -72,7 +72,7 @@ static int	producer_largest = 0;
 static int	producer_batch_size = 0;
 
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
-							DeDeliveryCallback delivered, void *arg);
+							DeProduceCallback delivered, void *arg);
 static void producer_shrink_batches(DeProducer *producer, const char *topic);
 
 /*
@@ -273,7 +273,7 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic,
  * Drains what has happened; see kafka.h.
  */
 void
-de_producer_poll(DeProducer *producer, DeDeliveryCallback delivered, DeNoticeCallback notice,
+de_producer_poll(DeProducer *producer, DeProduceCallback delivered, DeNoticeCallback notice,
 				 void *arg)
 {
 	rd_kafka_event_t *event;
@@ -293,11 +293,11 @@ de_producer_poll(DeProducer *producer, DeDeliveryCallback delivered, DeNoticeCal
  * Hands over the reports of one event, which are those of one produce request.
  */
 static void
-producer_report(DeProducer *producer, rd_kafka_event_t *event, DeDeliveryCallback delivered,
+producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback delivered,
 				void *arg)
 {
 	const rd_kafka_message_t *messages[PRODUCER_REPORTS];
-	DeDelivery *delivery = &producer->delivery;
+	DeProduceReport *delivery = &producer->delivery;
 	bool		too_large;
 	size_t		of_batch = rd_kafka_event_message_count(event);
 	size_t		n;

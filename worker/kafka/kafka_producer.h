@@ -35,7 +35,7 @@ struct DeProducer
 	int			batch_size;		/* of its batches, in bytes; 0 = unknown */
 	DeProducerTopic *topics;
 	DeAdminAnswer *answers;
-	DeDelivery	delivery;		/* what callbacks are shown */
+	DeProduceReport	delivery;		/* what callbacks are shown */
 	DeKafkaNotice notice;
 	DeTopicResult result;
 };

@@ -14,13 +14,13 @@
 typedef struct DeProducer DeProducer;
 typedef struct DeProducerTopic DeProducerTopic;
 
-typedef struct DeDelivery
+typedef struct DeProduceReport
 {
 	uint64		token;			/* as given to de_producer_send */
 	const char *topic;
 	DeKafkaOutcome outcome;
 	char		error[DE_KAFKA_ERROR_SIZE]; /* empty when OK */
-} DeDelivery;
+} DeProduceReport;
 
 /*
  * An idempotent, gapless producer on bootstrap_servers and kafka_config.
@@ -53,9 +53,9 @@ extern DeKafkaOutcome de_producer_send(DeProducer *producer, DeProducerTopic *to
  * batches), notice for each client-level error.  Both run on this thread and
  * must not destroy the producer.
  */
-typedef void (*DeDeliveryCallback)(void *arg, const DeDelivery *delivery);
+typedef void (*DeProduceCallback)(void *arg, const DeProduceReport *delivery);
 typedef void (*DeNoticeCallback)(void *arg, const DeKafkaNotice *notice);
-extern void de_producer_poll(DeProducer *producer, DeDeliveryCallback delivered,
+extern void de_producer_poll(DeProducer *producer, DeProduceCallback delivered,
 							 DeNoticeCallback notice, void *arg);
 
 /* Drops queued and in-flight records without reports and tears down in the background. */

@@ -264,8 +264,8 @@ partition_append(DePartition *partition, const DeRecord *record)
 	if (!partition->has_body)
 	{
 		old = MemoryContextSwitchTo(partition->body_context);
-		de_delivery_begin(&partition->body, partition->definition->mode,
-						  partition->definition->name_utf8, record->topic, record->partition);
+		de_request_begin(&partition->body, partition->definition->mode,
+						 partition->definition->name_utf8, record->topic, record->partition);
 		partition->max_offsets = Min(16, partition->definition->batch_max_events);
 		partition->offsets = palloc(sizeof(int64) * partition->max_offsets);
 		MemoryContextSwitchTo(old);
@@ -293,7 +293,7 @@ partition_append(DePartition *partition, const DeRecord *record)
 					 errmsg("out of memory")));
 	}
 	partition->offsets[partition->body.nevents] = record->offset;
-	de_delivery_append(&partition->body, record);
+	de_request_append(&partition->body, record);
 	bytes = (Size) partition->body.json.maxlen + sizeof(int64) * partition->max_offsets;
 	partition_charge(partition, bytes);
 }
@@ -329,7 +329,7 @@ partition_free_body(DePartition *partition)
 {
 	if (!partition->has_body)
 		return;
-	de_delivery_free(&partition->body);
+	de_request_free(&partition->body);
 	MemoryContextReset(partition->body_context);
 	partition->has_body = false;
 	partition->offsets = NULL;
@@ -353,7 +353,7 @@ static void
 partition_send(DePartition *partition)
 {
 	const DeGroupDefinition *definition = partition->definition;
-	DeDeliveryAttempt attempt;
+	DeAttempt attempt;
 	char		error[DE_HTTP_ERROR_SIZE];
 	const char **own;
 	const char **headers;
@@ -362,7 +362,7 @@ partition_send(DePartition *partition)
 	de_timer_cancel(partition->proxy->timers, &partition->timer);
 	if (partition->attempt == 0)
 	{
-		de_delivery_finish(&partition->body);
+		de_request_finish(&partition->body);
 		partition->sent_at = partition->proxy->now;
 	}
 	partition->attempt++;
@@ -376,7 +376,7 @@ partition_send(DePartition *partition)
 	attempt.unix_seconds = (int64) time(NULL);
 	attempt.secret = de_signing_secret;
 	attempt.previous_secret = de_signing_secret_previous;
-	nown = de_delivery_headers(&partition->body, &attempt, &own);
+	nown = de_request_headers(&partition->body, &attempt, &own);
 
 	headers = palloc(sizeof(char *) * (nown + definition->nhandler_headers));
 	memcpy(headers, own, sizeof(char *) * nown);
@@ -404,7 +404,7 @@ de_partition_finished(DePartition *partition)
 	char		reason[DE_HTTP_ERROR_SIZE];
 	DeVerdict	verdict;
 
-	verdict = de_delivery_interpret(de_http_result(request), reason, sizeof(reason));
+	verdict = de_answer_read(de_http_result(request), reason, sizeof(reason));
 	partition->request = NULL;
 	de_http_release(partition->proxy->http, request);
 

@@ -66,7 +66,7 @@ struct DePartition
 	dlist_node	starved_node;	/* in state STARVED */
 
 	/* The body, unless IDLE or STARVED */
-	DeDeliveryBody body;
+	DeRequest body;
 	bool		has_body;
 	Size		charged;		/* of proxy->memory_used and *group_memory */
 	int64	   *offsets;		/* [body.nevents] */

@@ -166,7 +166,7 @@ static void sender_check_away(DeSender *sender, int64 now);
 static void sender_check_stalled(DeSender *sender, int64 now);
 static void sender_check_recovered(DeSender *sender, int64 now);
 static void sender_refused(DeSender *sender, int64 id, const char *topic, const char *error);
-static void sender_delivered(void *arg, const DeDelivery *delivery);
+static void sender_delivered(void *arg, const DeProduceReport *delivery);
 static void sender_notice(void *arg, const DeKafkaNotice *notice);
 
 /*
@@ -633,7 +633,7 @@ sender_refused(DeSender *sender, int64 id, const char *topic, const char *error)
  * A delivery report.
  */
 static void
-sender_delivered(void *arg, const DeDelivery *delivery)
+sender_delivered(void *arg, const DeProduceReport *delivery)
 {
 	DeSender   *sender = arg;
 	int64		id;
