@@ -33,6 +33,7 @@
 #include "extension/base/compat.h"
 #include "extension/base/event.h"
 #include "extension/base/guc.h"
+#include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
 #include "extension/pending.h"
@@ -201,9 +202,11 @@ publish_write_to_outbox(void)
 	writer = de_outbox_writer_open(db);
 	committing_db = db;
 	id = de_horizon_draw(db, de_pending_count(pending));
+	DE_KILL_POINT("commit-after-draw");
 	while (de_pending_next(pending, &reader, &event))
 		de_outbox_writer_append(writer, (int64) id++, &event);
 	de_outbox_writer_close(writer);
+	DE_KILL_POINT("commit-after-insert");
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
@@ -239,7 +242,10 @@ publish_xact_callback(XactEvent event, void *arg)
 
 		case XACT_EVENT_COMMIT:
 			if (committing_db != NULL)
+			{
+				DE_KILL_POINT("commit-after-record");
 				de_horizon_commit(committing_db);
+			}
 			committing_db = NULL;
 			pending = NULL;
 			committing = false;

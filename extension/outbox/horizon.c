@@ -66,6 +66,7 @@
 #include "utils/timestamp.h"
 
 #include "extension/base/compat.h"
+#include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
 #include "extension/outbox/progress.h"
@@ -140,6 +141,7 @@ de_horizon_draw(DeDatabase *db, uint64 n)
 	marked_db = db;
 	pg_atomic_write_u64(&cell->c.bound, pg_atomic_read_u64(&db->last_drawn));	/* P1 */
 	pg_memory_barrier();		/* P2 */
+	DE_KILL_POINT("commit-after-mark");
 	return pg_atomic_fetch_add_u64(&db->last_drawn, n) + 1; /* P3 */
 }
 
@@ -154,6 +156,7 @@ de_horizon_commit(DeDatabase *db)
 
 	while (seen < lsn && !pg_atomic_compare_exchange_u64(&db->commit_lsn, &seen, lsn))	/* P5 */
 		;
+	DE_KILL_POINT("commit-after-lsn");
 	horizon_clear_mark();
 }
 

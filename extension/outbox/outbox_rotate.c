@@ -31,6 +31,7 @@
 
 #include "extension/base/compat.h"
 #include "extension/base/guc.h"
+#include "extension/base/kill_point.h"
 #include "extension/outbox/segment.h"
 
 static bool segment_lock_conditionally(Oid relid);
@@ -63,6 +64,7 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 			pg_atomic_write_u64(&db->current_since, (uint64) now);
 			pg_atomic_write_u32(&db->current_segment, next);
 			current = next;
+			DE_KILL_POINT("relay-after-advance");
 		}
 		table_close(rel, AccessShareLock);
 	}
@@ -150,9 +152,11 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 		return false;
 	}
 
+	DE_KILL_POINT("relay-after-segment-lock");
 	CheckTableNotInUse(rel, "empty outbox segment");
 	toastid = rel->rd_rel->reltoastrelid;
 	de_compat_set_new_relfilenode(rel);
+	DE_KILL_POINT("relay-after-new-file");
 	if (OidIsValid(toastid))
 	{
 		Relation	toast = table_open(toastid, AccessExclusiveLock);
@@ -161,6 +165,7 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 		table_close(toast, NoLock);
 	}
 	de_compat_reindex_relation(relid, REINDEX_REL_PROCESS_TOAST, &params);
+	DE_KILL_POINT("relay-after-emptying");
 	table_close(rel, NoLock);
 	ereport(DEBUG1,
 			(errmsg_internal("durable_event emptied outbox segment %d up to id %lld",

@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 
 #include "extension/base/guc.h"
+#include "extension/base/kill_point.h"
 #include "worker/proxy/group.h"
 #include "worker/life/worker.h"
 
@@ -488,6 +489,7 @@ group_note_committed(DeGroup *group, const DeConsumerEvent *event)
 		partition->committing = -1;
 	if (event->outcome == DE_KAFKA_OK)
 	{
+		DE_KILL_POINT("proxy-after-confirmation");
 		partition->committed = event->offset;
 		de_group_set_disconnected(group, false, NULL);
 	}
@@ -518,7 +520,11 @@ group_commit(DeGroup *group, bool probe)
 		any = true;
 	}
 	if (any)
+	{
+		DE_KILL_POINT("proxy-before-commit");
 		de_consumer_send_commits(group->consumer);
+		DE_KILL_POINT("proxy-after-commit");
+	}
 }
 
 /*

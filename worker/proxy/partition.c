@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #include "extension/base/guc.h"
+#include "extension/base/kill_point.h"
 #include "worker/base/backoff.h"
 #include "worker/delivery/answer.h"
 #include "worker/life/worker.h"
@@ -391,6 +392,7 @@ partition_send(DePartition *partition)
 									  definition->timeout_ms, partition, error, sizeof(error));
 	if (partition->request == NULL)
 		partition_retry_later(partition, error);
+	DE_KILL_POINT("proxy-after-post");
 }
 
 /*
@@ -413,6 +415,7 @@ de_partition_finished(DePartition *partition)
 		bool		quiet = partition->state == DE_PARTITION_QUIET;
 		int			nevents = partition->body.nevents;
 
+		DE_KILL_POINT("proxy-after-answer");
 		/* one that is not tracked any more is of a log taken back, see above */
 		for (int i = 0; i < nevents; i++)
 			(void) de_tracker_ack(partition->tracker, partition->offsets[i]);

@@ -50,6 +50,7 @@
 #include "extension/base/config_change.h"
 #include "extension/base/guc.h"
 #include "extension/base/identity.h"
+#include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
 #include "extension/outbox/progress.h"
@@ -394,6 +395,7 @@ relay_pump(void)
 		relay.next++;
 	}
 	de_sender_advance(relay.sender, batch->upto);
+	DE_KILL_POINT("relay-after-hand-over");
 	return RELAY_PUMP_MORE;
 }
 
@@ -420,6 +422,7 @@ relay_read(int64 upto)
 	de_outbox_read(de_sender_position(relay.sender), upto, RELAY_BATCH_EVENTS, RELAY_BATCH_BYTES,
 				   &relay.batch);
 	de_worker_commit_transaction();
+	DE_KILL_POINT("relay-after-read");
 	ereport(DEBUG1,
 			(errmsg_internal("durable_event relay read %d events up to id %lld", relay.batch.n,
 							 (long long) relay.batch.upto)));
@@ -455,15 +458,18 @@ relay_store(bool now)
 	if (!OidIsValid(relay.began) || acked <= relay.stored ||
 		(!now && de_monotonic_ms() < relay.store_at))
 		return;
+	DE_KILL_POINT("relay-after-acknowledgement");
 	de_worker_start_transaction("storing progress");
 	if (de_extension_lock() == relay.began)
 	{
 		de_progress_store(acked);
 		relay.stored = acked;
+		DE_KILL_POINT("relay-after-setval");
 	}
 	else
 		relay.look = true;
 	de_worker_commit_transaction();
+	DE_KILL_POINT("relay-after-store");
 	pg_atomic_write_u64(&relay.db->stored_id, (uint64) relay.stored);
 	relay.store_at = de_monotonic_ms() + PROGRESS_INTERVAL_MS;
 }
@@ -491,6 +497,7 @@ relay_rotate(void)
 	else
 		relay.look = true;
 	CommitTransactionCommand();
+	DE_KILL_POINT("relay-after-rotation");
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(de_worker->scratch);
 

@@ -393,6 +393,70 @@ sub _attached
 	return 0;
 }
 
+=item arm($point, $action [, after => n] [, pid => p])
+
+Arms a kill point (extension/base/kill_point.h) of this server, for the first process that comes
+upon it, once: kill, error, hold or fail; after n passes, or only in that process.
+
+=item wait_hit($point), was_hit($point)
+
+The point was reached (and, when held, somebody waits there).
+
+=item release($point)
+
+Lets go on who waits there; also disarms.
+
+=item has_kill_points
+
+False when the extension was built without them.
+
+=cut
+
+sub has_kill_points
+{
+	my ($self) = @_;
+	my $library = $self->config_data('--pkglibdir') . '/durable_event.so';
+	return index(slurp_file($library), 'durable_event_kill_points/') >= 0;
+}
+
+sub _point { return $_[0]->data_dir . "/durable_event_kill_points/$_[1]"; }
+
+sub arm
+{
+	my ($self, $point, $action, %options) = @_;
+	my $file = $self->_point($point);
+	my $text = join ' ', $action, map { "$_=$options{$_}" } sort keys %options;
+
+	die "this build of durable_event has no kill points" unless $self->has_kill_points;
+	mkdir $self->_point('');
+	# at once or not at all
+	append_to_file("$file.new", $text);
+	rename("$file.new", $file) or die "could not arm $point: $!";
+	$self->{de_hold}{$point} = $action eq 'hold';
+	return;
+}
+
+sub was_hit
+{
+	my ($self, $point) = @_;
+	my $file = $self->_point($point);
+	return !-e $file && (!$self->{de_hold}{$point} || -e "$file.held");
+}
+
+sub wait_hit
+{
+	my ($self, $point) = @_;
+	wait_until(sub { $self->was_hit($point) }, "a process to come to kill point $point");
+	return;
+}
+
+sub release
+{
+	my ($self, $point) = @_;
+	unlink map { $self->_point($point) . $_ } '', '.held';
+	return;
+}
+
 =item log_position, log_since($position)
 
 Bytes in the server's log now; its text after that.
