@@ -1,21 +1,18 @@
 /*-------------------------------------------------------------------------
  *
- * control.c
- *		Steering and examining: flush(), adopt(), check().  (pause_relay()
- *		and resume_relay() are SQL: they change the row of relay_state, and
- *		the relay notices.)
+ * check.c
+ *		check(): what newcomers and operators get wrong, with what to do
+ *		about it.
  *
- * Nothing here talks to Kafka: a backend never loads a connection; what is
- * said about brokers is what the relay last reported.
+ * It does not talk to Kafka: a backend never loads a connection; what is said
+ * about brokers is what the relay last reported.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include <limits.h>
 #include <sys/resource.h>
 
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
@@ -23,21 +20,12 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker_internals.h"
-#include "storage/condition_variable.h"
-#include "storage/ipc.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
-#include "extension/base/compat.h"
 #include "extension/base/identity.h"
 #include "extension/base/shmem.h"
-#include "extension/outbox/horizon.h"
-#include "extension/outbox/outbox.h"
 #include "extension/stats.h"
 
-PG_FUNCTION_INFO_V1(durable_event_adopt);
-PG_FUNCTION_INFO_V1(durable_event_flush);
 PG_FUNCTION_INFO_V1(durable_event_check);
 
 /* descriptors and threads that one consumer group takes with a small cluster; see reference */
@@ -49,10 +37,6 @@ typedef struct Check
 	ReturnSetInfo *rsinfo;
 } Check;
 
-static uint32 flush_wait_event = 0;
-
-static void flush_forget(int code, Datum arg);
-static bool flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline);
 static void check_row(Check *check, const char *name, const char *status, const char *detail,
 					  const char *hint);
 static void check_settings(Check *check, bool *served);
@@ -61,94 +45,6 @@ static const char *check_source_mismatch(void);
 static void check_limits(Check *check, bool served);
 static void check_publications(Check *check);
 static int64 count_rows(const char *query);
-
-/*
- * SQL: flush(timeout interval) returns boolean: waits until every event
- * committed before the call is acknowledged by Kafka; false at the timeout.
- */
-Datum
-durable_event_flush(PG_FUNCTION_ARGS)
-{
-	Interval   *timeout = PG_GETARG_INTERVAL_P(0);
-	DeDatabase *db;
-	TimestampTz deadline;
-	bool		done;
-
-	de_shmem_require();
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot flush the outbox during recovery"),
-				 errhint("Call durable_event.flush() on the primary.")));
-	deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													   TimestampTzGetDatum(GetCurrentTimestamp()),
-													   IntervalPGetDatum(timeout)));
-	db = de_database_get(MyDatabaseId);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	de_horizon_derive(db);
-	PopActiveSnapshot();
-
-	pg_atomic_fetch_add_u32(&db->flush_waiters, 1);
-	PG_ENSURE_ERROR_CLEANUP(flush_forget, PointerGetDatum(db));
-	{
-		done = flush_wait(db, pg_atomic_read_u64(&db->last_drawn), deadline);
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(flush_forget, PointerGetDatum(db));
-	flush_forget(0, PointerGetDatum(db));
-	PG_RETURN_BOOL(done);
-}
-
-/*
- * No longer counts this backend among those that wait in flush().
- */
-static void
-flush_forget(int code, Datum arg)
-{
-	DeDatabase *db = (DeDatabase *) DatumGetPointer(arg);
-
-	pg_atomic_fetch_sub_u32(&db->flush_waiters, 1);
-}
-
-/*
- * Waits until acked_id reaches target or the deadline passes.
- */
-static bool
-flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline)
-{
-	bool		done;
-
-	/* the relay may be asleep with nothing new to read but progress to report */
-	de_worker_cell_wake(&db->relay);
-	ConditionVariablePrepareToSleep(&db->acked_cv);
-	for (;;)
-	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-		done = pg_atomic_read_u64(&db->acked_id) >= target;
-		if (done || left <= 0)
-			break;
-		/* a second at most, so that nothing depends on one broadcast */
-		ConditionVariableTimedSleep(&db->acked_cv, Min(left, 1000),
-									DE_WAIT_EVENT(flush_wait_event, "DurableEventFlush"));
-	}
-	ConditionVariableCancelSleep();
-	return done;
-}
-
-/*
- * SQL: adopt() returns text: makes the configured source the stored one.
- */
-Datum
-durable_event_adopt(PG_FUNCTION_ARGS)
-{
-	if (de_source == NULL || de_source[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("durable_event.source is not set"),
-				 errhint("Set durable_event.source to a URI of this event stream and reload.")));
-	de_state_store_source(de_source);
-	PG_RETURN_TEXT_P(cstring_to_text(de_source));
-}
 
 /*
  * SQL: check() returns a row for each thing that newcomers and operators get
