@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * guc.c
- *		The settings, in alphabetical order.  docs/reference.md repeats the
- *		paragraph above each variable.
+ *		The settings, in alphabetical order.  docs/reference.md says more on
+ *		each.
  *
  * What sizes shared memory is PGC_POSTMASTER, what a database may have of its
  * own is PGC_SUSET, all else is PGC_SIGHUP.  source is deliberately not

@@ -24,9 +24,9 @@ static bool answer_failure_list(JsonLexContext *lex, char *reason, int reason_si
 static void answer_quote(char *dst, int size, const char *s, int len);
 
 /*
- * Reads an answer: only what DELIVERY says is an acknowledgement is one.  A
- * page of an ingress in front of a handler that is gone has status 200 too, so
- * a 2xx alone means nothing.
+ * Reads an answer: only what docs/reference.md, "Answer", calls an
+ * acknowledgement is one.  A page of an ingress in front of a handler that is
+ * gone has status 200 too, so a 2xx alone means nothing.
  */
 DeVerdict
 de_answer_read(const DeHttpResult *result, char *reason, int reason_size)

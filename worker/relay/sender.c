@@ -11,7 +11,8 @@
  * acknowledged position ("rewind").  The successor is not made before the
  * threads of its predecessor have ended and closed their connections, or both
  * would be sending.  What a broker had already received by then it may still
- * append afterwards; that is the gap of at-least-once that DESIGN.md names.
+ * append afterwards; that is the gap of at-least-once that README.md,
+ * "Guarantees", names.
  *
  * What is repeated by a rewind is at most the window (G6), which
  * relay_buffer_size bounds.
