@@ -291,6 +291,16 @@ de_producer_poll(DeProducer *producer, DeProduceCallback delivered, DeNoticeCall
 
 /*
  * Hands over the reports of one event, which are those of one produce request.
+ *
+ * A request that the broker has answered with success has an offset.  Without
+ * one the library has acknowledged it for its successor's sake: it takes the
+ * success of a later request of the same partition as proof that all before it
+ * are stored.  They are not if this producer is new to the partition, where
+ * the broker takes any first sequence: one that was refused for the moment
+ * (too few replicas in sync, a leader that just moved) is then never sent
+ * again.  So that counts as a failure, and what comes after it is void, too.
+ * The first record decides: the library counts offsets on from the base
+ * offset, also from the negative number that stands for none.
  */
 static void
 producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback delivered,
@@ -298,6 +308,8 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 {
 	const rd_kafka_message_t *messages[PRODUCER_REPORTS];
 	DeProduceReport *delivery = &producer->delivery;
+	bool		first = true;
+	bool		placed = true;
 	bool		too_large;
 	size_t		of_batch = rd_kafka_event_message_count(event);
 	size_t		n;
@@ -309,7 +321,17 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 			delivery->token = (uint64) (uintptr_t) messages[i]->_private;
 			delivery->topic = rd_kafka_topic_name(messages[i]->rkt);
 			delivery->outcome = de_kafka_classify(producer->rk, messages[i]->err);
-			if (delivery->outcome == DE_KAFKA_OK)
+			if (first)
+				placed = messages[i]->offset >= 0;
+			first = false;
+			if (delivery->outcome == DE_KAFKA_OK && !placed)
+			{
+				delivery->outcome = DE_KAFKA_FATAL;
+				strlcpy(delivery->error,
+						"it was acknowledged without an offset, so Kafka may not have it",
+						sizeof(delivery->error));
+			}
+			else if (delivery->outcome == DE_KAFKA_OK)
 				delivery->error[0] = '\0';
 			else
 				strlcpy(delivery->error, rd_kafka_err2str(messages[i]->err),

@@ -11,6 +11,8 @@ DurableEvent::Kafka - a real Apache Kafka for tests, and what is in it
   my $kafka = DurableEvent::Kafka->new;             # for tests that stop or kill it
   my $kafka = DurableEvent::Kafka->new(properties => ['message.max.bytes=100000']);
 
+  my $second = $kafka->add_broker;                        # one more broker of the same cluster
+
   $kafka->bootstrap;                                # 127.0.0.1:port, the same for its life
   $kafka->stop; $kafka->start; $kafka->kill; $kafka->restart;
   my @records = $kafka->consume($topic);
@@ -57,6 +59,26 @@ sub new
 	$self->_run('start', @arguments);
 	note "Kafka of this test: $self->{bootstrap}, log in $self->{dir}/kafka.log";
 	return $self;
+}
+
+=item add_broker([properties => [...]])
+
+Starts one more broker of the same cluster; it has the methods of a DurableEvent::Kafka.  The
+controller is the first one alone, so any other may be stopped, killed or frozen.
+
+=cut
+
+sub add_broker
+{
+	my ($self, %options) = @_;
+	my $joined = bless { %{ $self->_own }, dir => PostgreSQL::Test::Utils::tempdir('kafka') },
+	  ref $self;
+
+	# in the order of their ends: the controller last
+	unshift @started, $joined;
+	$joined->_run('join', $self->dir, @{ $options{properties} // [] });
+	note "one more broker: $joined->{bootstrap}, log in $joined->{dir}/kafka.log";
+	return $joined;
 }
 
 =item DurableEvent::Kafka->shared
@@ -113,7 +135,7 @@ sub _run
 	unlink $out, "$out.err";
 	die "kafka $command failed: $error\n" unless $result;
 	diag $error if $error ne '';
-	$self->{bootstrap} = $printed if $command eq 'start';
+	$self->{bootstrap} = $printed if $command eq 'start' || $command eq 'join';
 	return;
 }
 
@@ -125,9 +147,10 @@ sub _run
 
 Its folder; the log is kafka.log in it.
 
-=item start, stop, kill, restart
+=item start, stop, kill, restart, freeze, thaw
 
-stop is orderly, kill is kill -9, restart is stop and start.  Data and port stay.
+stop is orderly, kill is kill -9, restart is stop and start.  Data and port stay.  A frozen broker
+(SIGSTOP) keeps its connections and answers nothing.
 
 =cut
 
@@ -137,6 +160,16 @@ sub dir { return $_[0]->{dir}; }
 sub start { $_[0]->_run('start'); return; }
 sub stop { $_[0]->_own->_run('stop'); return; }
 sub kill { $_[0]->_own->_run('kill'); return; }
+sub freeze { $_[0]->_own->_signal('STOP'); return; }
+sub thaw { $_[0]->_own->_signal('CONT'); return; }
+
+sub _signal
+{
+	my ($self, $signal) = @_;
+	chomp(my $pid = slurp_file("$self->{dir}/pid"));
+	CORE::kill($signal, $pid);
+	return;
+}
 
 sub restart
 {
@@ -263,6 +296,14 @@ Hash reference: partition => { low, high }.
 
 Hash reference of the properties set on the topic itself.
 
+=item partitions($topic)
+
+Hash reference: partition => { leader, replicas, isr }, the latter two lists of brokers.
+
+=item log_count($pattern)
+
+How often its log has the pattern.
+
 =item committed($group)
 
 Hash reference: "topic partition" => committed offset.
@@ -300,6 +341,28 @@ sub topic_config
 {
 	my ($self, $topic) = @_;
 	return { map { split /=/, $_, 2 } split /\n/, $self->_admin('config', $topic) };
+}
+
+sub partitions
+{
+	my ($self, $topic) = @_;
+	my $metadata = json_decode(run_ok('kcat', '-b', $self->bootstrap, '-L', '-J', '-t', $topic));
+	return {
+		map {
+			$_->{partition} => {
+				leader => $_->{leader},
+				replicas => [ map { $_->{id} } @{ $_->{replicas} } ],
+				isr => [ map { $_->{id} } @{ $_->{isrs} } ]
+			}
+		} @{ $metadata->{topics}[0]{partitions} }
+	};
+}
+
+sub log_count
+{
+	my ($self, $pattern) = @_;
+	my $n = () = slurp_file("$self->{dir}/kafka.log") =~ /$pattern/g;
+	return $n;
 }
 
 sub committed

@@ -1,0 +1,81 @@
+# One of two brokers goes: what Kafka refuses for the moment, for want of a replica, is sent again.
+#
+# Guards against: an event that Kafka has refused and the library reports as acknowledged.  The
+# broker takes any first sequence of a producer that is new to a partition; so when its first
+# request there is refused and the second, already on its way, is not, the library takes the second
+# one's success for the first one's.
+
+use strict;
+use warnings;
+
+use DurableEvent::Kafka;
+use DurableEvent::Node;
+use DurableEvent::Util qw(json_decode wait_until);
+use Test::More;
+
+use constant { ROUNDS => 6, PARTITIONS => 40, KEYS => 120, EVENTS => 420 };
+
+my $kafka = DurableEvent::Kafka->new;
+my $second = $kafka->add_broker;
+my $node = DurableEvent::Node->create('main', kafka => $kafka);
+my $prefix = $node->topic('');
+
+sub sql { return $node->safe_psql('postgres', @_); }
+
+# ---- fewer replicas than min.insync.replicas, for a while
+
+my $partitions = PARTITIONS;
+my $rounds = ROUNDS;
+sql(<<"SQL");
+INSERT INTO durable_event.event_type (name, partitions, replication_factor, topic_config)
+SELECT 'strict_' || i, $partitions, 2, '{"min.insync.replicas": "2"}' FROM generate_series(1, $rounds) i;
+SQL
+wait_until(
+	sub {
+		my $topics = $kafka->topics;
+		return !grep { !$topics->{"${prefix}strict_$_"} } 1 .. ROUNDS;
+	},
+	'the topics');
+$second->kill;
+wait_until(
+	sub {
+		my $partitions = $kafka->partitions("${prefix}strict_$rounds");
+		return !grep { $_->{leader} != 1 || @{ $_->{isr} } > 1 } values %$partitions;
+	},
+	'the other broker to lead all partitions, without a replica in sync');
+
+# acknowledgements that were not believed
+my $doubted = 0;
+foreach my $round (1 .. ROUNDS)
+{
+	my $type = "strict_$round";
+	my $keys = KEYS;
+	my $position = $node->log_position;
+	my $refusals = $kafka->log_count('NotEnoughReplicasException');
+
+	# a producer that is new to every partition
+	my $relay = $node->worker_pid('relay');
+	sql("SELECT pg_terminate_backend($relay)");
+	$node->wait_for_worker('relay', $relay);
+	$node->wait_relay_state('running');
+
+	# a few events in each partition's first request, as the rates of most topics are
+	sql("SELECT count(durable_event.publish_event('$type', k::text, jsonb_build_object('n', k))) FROM generate_series(1, $keys) k");
+	$node->wait_query("SELECT read_id = drawn_id FROM durable_event.stat_relay", 'them to be handed over');
+	sql("SELECT count(durable_event.publish_event('$type', (1 + n % $keys)::text, jsonb_build_object('n', n))) FROM generate_series($keys + 1, @{[EVENTS]}) n");
+	$node->wait_query("SELECT read_id = drawn_id FROM durable_event.stat_relay", 'the others, too');
+	wait_until(sub { $kafka->log_count('NotEnoughReplicasException') > $refusals + 2 * PARTITIONS },
+		'Kafka to refuse them');
+	$kafka->alter_topic("$prefix$type", 'min.insync.replicas=1');
+	ok($node->flush, "round $round: flush");
+
+	my %seen = map { json_decode($_->{payload})->{n} => 1 } $kafka->consume("$prefix$type");
+	my @lost = grep { !$seen{$_} } 1 .. EVENTS;
+	is_deeply(\@lost, [], 'no event that counts as acknowledged is lost');
+	$doubted++ if $node->log_since($position) =~ /acknowledged without an offset/;
+	last if $doubted;
+}
+cmp_ok($doubted, '>', 0, 'an event was reported as acknowledged that Kafka had refused');
+
+$node->stop('fast');
+done_testing();
