@@ -1,24 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * topic.c
- *		Which Kafka topic an event type goes to, and whether it is there yet.
+ *		Which Kafka topic an event type goes to.
  *
  * Two hash tables: event types (UTF-8, as events carry them) to topics, and
  * topics by name, since types may share one to keep one order.  Both live in
  * a context that is replaced as a whole when durable_event.event_type or the
- * settings change; a topic that was there is not asked for again.
- *
- * Every registered topic is asked for at once, not only when its first event
- * comes: consumers can join before, and the first event does not wait.  A
- * topic that is there is left as it is, whatever its row says: another number
- * of partitions would move keys.  That it has fewer than its row says is told.
- *
- * After each start every topic is asked for again, and only the controller can
- * say that it exists.  While the controllers are away, or frozen, the leaders
- * of existing topics may well be up; so after TOPIC_ASSUME_ATTEMPTS questions
- * that nobody answered a topic is taken to be there.  If it is not, the records
- * come back as refused after some seconds, and it is asked for again; the
- * broker does not make it up meanwhile, since the producer forbids that.
+ * settings change; a topic that was there (topic_create.c) is not asked for
+ * again.
  *
  * Used by the relay's main thread only.  A reload runs inside a transaction,
  * everything else outside.
@@ -28,29 +17,14 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
-#include "extension/base/clock.h"
 #include "extension/base/guc.h"
-#include "worker/base/backoff.h"
-#include "worker/kafka/admin.h"
-#include "worker/life/worker.h"
-#include "worker/relay/topic.h"
-
-/* Requests under way at once: the controller works them off one by one. */
-#define TOPIC_MAX_ASKED 16
-
-/* Short, since an outage of the broker ends up here too. */
-#define TOPIC_RETRY_MIN_MS 1000
-#define TOPIC_RETRY_MAX_MS 5000
-
-/* Questions without an answer after which a topic is taken to be there. */
-#define TOPIC_ASSUME_ATTEMPTS 2
+#include "worker/relay/topic_internal.h"
 
 /* key of the table of types: bytes, not NUL-terminated */
 typedef struct TopicTypeKey
@@ -65,21 +39,6 @@ typedef struct TopicType
 	DeTopic    *topic;			/* NULL = no legal name */
 } TopicType;
 
-struct DeTopics
-{
-	MemoryContext parent;
-	MemoryContext context;		/* of all below; replaced by a reload */
-	HTAB	   *types;
-	HTAB	   *by_name;
-	DeTopic   **numbered;
-	uint32		n;
-	uint32		max;			/* allocated in numbered */
-	uint32		generation;		/* upper half of tokens; grows with each reload or restart */
-	int			pending;		/* topics that are not READY */
-	int			asked;			/* of those, ASKED */
-	int			comparing;		/* topics to be compared, and answers about that due */
-};
-
 static const char *const topic_load_sql =
 	"SELECT name, topic, partitions, replication_factor, topic_config"
 	" FROM durable_event.event_type ORDER BY name";
@@ -90,8 +49,6 @@ static int	topic_type_match(const void *a, const void *b, Size keysize);
 static TopicType *topic_enter_type(DeTopics *topics, const char *name, int len, bool *found);
 static DeTopic *topic_enter(DeTopics *topics, const char *name);
 static const char **topic_read_config(Jsonb *json);
-static void topic_ask(DeTopics *topics, DeTopic *topic, DeProducer *producer);
-static void topic_answered(void *arg, const DeTopicResult *result);
 
 /*
  * Makes an empty map.
@@ -349,178 +306,4 @@ de_topics_find(DeTopics *topics, const char *event_type, int len)
 		}
 	}
 	return entry->topic;
-}
-
-/*
- * Another producer.
- */
-void
-de_topics_restart(DeTopics *topics, const char *forget)
-{
-	topics->generation++;
-	topics->asked = 0;
-	topics->comparing = 0;
-	for (uint32 i = 0; i < topics->n; i++)
-	{
-		DeTopic    *topic = topics->numbered[i];
-
-		topic->handle = NULL;
-		topic->compare = false;
-		if (topic->state == DE_TOPIC_READY)
-		{
-			if (forget == NULL || strcmp(topic->name, forget) != 0)
-				continue;
-			topics->pending++;
-		}
-		topic->state = DE_TOPIC_WANTED;
-	}
-}
-
-/*
- * Asks for topics and takes answers.
- */
-void
-de_topics_run(DeTopics *topics, DeProducer *producer)
-{
-	int64		now;
-
-	if (topics->pending == 0 && topics->comparing == 0)
-		return;
-	de_producer_poll_topics(producer, topic_answered, topics);
-	now = de_monotonic_ms();
-	for (uint32 i = 0; i < topics->n && topics->asked < TOPIC_MAX_ASKED; i++)
-	{
-		DeTopic    *topic = topics->numbered[i];
-
-		if (topic->state == DE_TOPIC_WANTED ||
-			(topic->state == DE_TOPIC_FAILED && topic->retry_at <= now))
-			topic_ask(topics, topic, producer);
-	}
-	for (uint32 i = 0; i < topics->n && topics->comparing > 0; i++)
-	{
-		DeTopic    *topic = topics->numbered[i];
-
-		if (!topic->compare || topic->state != DE_TOPIC_READY)
-			continue;
-		topic->compare = false;
-		if (!de_producer_compare_partitions(producer, topic->name, topic->partitions,
-											((uint64) topics->generation << 32) | topic->number))
-			topics->comparing--;
-	}
-}
-
-/*
- * Asks for one topic.
- */
-static void
-topic_ask(DeTopics *topics, DeTopic *topic, DeProducer *producer)
-{
-	DeTopicSpec spec;
-
-	spec.name = topic->name;
-	spec.partitions = topic->partitions > 0 ? topic->partitions : de_topic_partitions;
-	spec.replication_factor = topic->replication_factor > 0 ? topic->replication_factor :
-															  de_topic_replication_factor;
-	spec.config = topic->config;
-	topic->state = DE_TOPIC_ASKED;
-	topics->asked++;
-	de_producer_create_topic(producer, &spec,
-							 ((uint64) topics->generation << 32) | topic->number);
-}
-
-/*
- * What became of a topic.
- */
-static void
-topic_answered(void *arg, const DeTopicResult *result)
-{
-	DeTopics   *topics = arg;
-	DeTopic    *topic;
-	static bool told = false;
-	bool		assumed;
-
-	/* of before a reload or of a former producer */
-	if ((uint32) (result->token >> 32) != topics->generation)
-		return;
-	topic = topics->numbered[(uint32) result->token];
-	if (result->compared)
-	{
-		topics->comparing--;
-		if (result->outcome == DE_KAFKA_OK && result->error[0] == '\0')
-			ereport(WARNING,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("Kafka topic \"%s\" has fewer partitions than the %d of durable_event.event_type",
-							topic->name, topic->partitions),
-					 errhint("Partitions are not added to an existing topic, since that moves keys. Add them with Kafka's tools, or correct the number.")));
-		return;
-	}
-	Assert(topic->state == DE_TOPIC_ASKED);
-	topics->asked--;
-
-	/* RETRIABLE: nobody has said that it is not there */
-	assumed = result->outcome == DE_KAFKA_RETRIABLE &&
-		topic->attempts + 1 >= TOPIC_ASSUME_ATTEMPTS;
-	if (result->outcome == DE_KAFKA_OK || assumed)
-	{
-		topic->state = DE_TOPIC_READY;
-		topic->attempts = 0;
-		topics->pending--;
-		if (result->error[0] != '\0')
-		{
-			/* once: it is the same for all topics */
-			if (!told)
-				ereport(LOG,
-						(errmsg("could not create Kafka topic \"%s\", assuming that it exists",
-								topic->name),
-						 errdetail("%s", result->error),
-						 assumed ? 0 :
-								   errhint("Create topics beforehand, or allow the principal of durable_event.kafka_config to create them.")));
-			told = true;
-		}
-		else if (result->existed)
-		{
-			topic->compare = topic->partitions > 0;
-			topics->comparing += topic->compare ? 1 : 0;
-		}
-		else
-			ereport(LOG,
-					(errmsg("created Kafka topic \"%s\"", topic->name)));
-		return;
-	}
-
-	topic->state = DE_TOPIC_FAILED;
-	topic->attempts++;
-	topic->retry_at = de_monotonic_ms() +
-		de_backoff_ms(topic->attempts, TOPIC_RETRY_MIN_MS, TOPIC_RETRY_MAX_MS,
-					  pg_prng_double(&pg_global_prng_state));
-	if (topic->error != NULL)
-		pfree(topic->error);
-	topic->error = MemoryContextStrdup(topics->context, result->error);
-	/* an outage is the sender's to tell; what the broker refuses concerns this topic alone */
-	if (topic->attempts == 1 && result->outcome == DE_KAFKA_REFUSED)
-		ereport(LOG,
-				(errmsg("could not create Kafka topic \"%s\", trying again", topic->name),
-				 errdetail("%s", result->error)));
-}
-
-/*
- * When there is something to do.
- */
-int64
-de_topics_next(DeTopics *topics)
-{
-	int64		next = PG_INT64_MAX;
-
-	if (topics->pending == topics->asked)
-		return next;
-	for (uint32 i = 0; i < topics->n; i++)
-	{
-		DeTopic    *topic = topics->numbered[i];
-
-		if (topic->state == DE_TOPIC_FAILED)
-			next = Min(next, topic->retry_at);
-		else if (topic->state == DE_TOPIC_WANTED && topics->asked < TOPIC_MAX_ASKED)
-			next = 0;
-	}
-	return next;
 }
