@@ -54,6 +54,7 @@
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
 #include "extension/outbox/progress.h"
+#include "worker/base/settings.h"
 #include "worker/kafka/kafka.h"
 #include "worker/life/worker.h"
 #include "worker/relay/sender.h"
@@ -75,19 +76,18 @@
 /* At exit, for the library's threads to end. */
 #define RELAY_EXIT_WAIT_MS 300
 
-/* Settings that a producer or the topics were made with. */
-typedef struct RelaySettings
-{
-	char	   *bootstrap_servers;
-	char	   *kafka_config;
-	char	   *source;
-	char	   *topic_prefix;
-	int			linger;
-	int			buffer_size;
-	int			max_event_size;
-	int			topic_partitions;
-	int			topic_replication_factor;
-} RelaySettings;
+/* Settings that a producer or the topics are made with. */
+static const DeSetting relay_settings[] = {
+	DE_TEXT_SETTING(de_bootstrap_servers),
+	DE_TEXT_SETTING(de_kafka_config),
+	DE_TEXT_SETTING(de_source),
+	DE_TEXT_SETTING(de_topic_prefix),
+	DE_NUMBER_SETTING(de_relay_linger),
+	DE_NUMBER_SETTING(de_relay_buffer_size),
+	DE_NUMBER_SETTING(de_max_event_size),
+	DE_NUMBER_SETTING(de_topic_partitions),
+	DE_NUMBER_SETTING(de_topic_replication_factor)
+};
 
 typedef enum RelayPump
 {
@@ -106,7 +106,7 @@ typedef struct Relay
 	int			next;			/* first event of the batch not handed over */
 	uint32		rewinds;		/* of the sender, when the batch was read */
 
-	RelaySettings settings;
+	DeSettings *settings;
 	Oid			extension;		/* as last seen; InvalidOid = absent */
 	Oid			began;			/* that the position in memory is of */
 	bool		look;			/* configuration must be read again */
@@ -124,8 +124,6 @@ static Relay relay;
 static const DeOutboxEvent *relay_event = NULL;
 
 static void relay_begin(void);
-static void relay_settings_note(void);
-static bool relay_settings_changed(void);
 static void relay_look(void);
 static DeRelayState relay_look_inside(bool *begin);
 static RelayPump relay_pump(void);
@@ -157,9 +155,8 @@ de_relay_main(Datum main_arg)
 		RelayPump	pumped = RELAY_PUMP_IDLE;
 
 		if (de_worker_wait(de_sender_wait_set(relay.sender), timeout, NULL) &&
-			relay_settings_changed())
+			de_settings_changed(relay.settings))
 		{
-			relay_settings_note();
 			de_sender_reconfigure(relay.sender);
 			relay.look = true;
 		}
@@ -209,55 +206,9 @@ relay_begin(void)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	relay_settings_note();
+	relay.settings = de_settings_note(de_worker->context, relay_settings,
+									  lengthof(relay_settings));
 	relay.look = true;
-}
-
-/*
- * Remembers the settings in effect.
- */
-static void
-relay_settings_note(void)
-{
-	RelaySettings *settings = &relay.settings;
-	MemoryContext old = MemoryContextSwitchTo(de_worker->context);
-
-	if (settings->source != NULL)
-	{
-		pfree(settings->bootstrap_servers);
-		pfree(settings->kafka_config);
-		pfree(settings->source);
-		pfree(settings->topic_prefix);
-	}
-	settings->bootstrap_servers = pstrdup(de_bootstrap_servers);
-	settings->kafka_config = pstrdup(de_kafka_config);
-	settings->source = pstrdup(de_source);
-	settings->topic_prefix = pstrdup(de_topic_prefix);
-	settings->linger = de_relay_linger;
-	settings->buffer_size = de_relay_buffer_size;
-	settings->max_event_size = de_max_event_size;
-	settings->topic_partitions = de_topic_partitions;
-	settings->topic_replication_factor = de_topic_replication_factor;
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Do any of them differ?
- */
-static bool
-relay_settings_changed(void)
-{
-	const RelaySettings *settings = &relay.settings;
-
-	return strcmp(settings->bootstrap_servers, de_bootstrap_servers) != 0 ||
-		strcmp(settings->kafka_config, de_kafka_config) != 0 ||
-		strcmp(settings->source, de_source) != 0 ||
-		strcmp(settings->topic_prefix, de_topic_prefix) != 0 ||
-		settings->linger != de_relay_linger ||
-		settings->buffer_size != de_relay_buffer_size ||
-		settings->max_event_size != de_max_event_size ||
-		settings->topic_partitions != de_topic_partitions ||
-		settings->topic_replication_factor != de_topic_replication_factor;
 }
 
 /*
