@@ -86,6 +86,16 @@ test_our_records(void)
 }
 
 static void
+is_expanded(const DeRecord *record, const char *name)
+{
+	Size		size = strlen(single(record));
+	Size		limit = DE_EVENT_EXPANSION * de_record_size(record) + DE_EVENT_OVERHEAD;
+
+	if (!ok(size <= limit, name))
+		printf("# %zu bytes, limit %zu\n", size, limit);
+}
+
+static void
 test_foreign_records(void)
 {
 	static const char *const json_type[] = {"content-type", "Application/Vnd.x+JSON ; v=1", NULL};
@@ -129,6 +139,14 @@ test_foreign_records(void)
 	record = record_of(12, NULL, "\"a\\\0b\"", plain);
 	record.value_len = 6;
 	ok(strstr(single(&record), "\"data_base64\"") != NULL, "so does an escaped NUL");
+
+	record = record_of(12, NULL, "[\"\\ud83d\"]", plain);
+	ok(strstr(single(&record), "\"data_base64\":\"WyJcdWQ4M2QiXQ==\"}") != NULL,
+	   "and an unpaired surrogate, which strict readers refuse");
+
+	record = record_of(12, NULL, "[1e999]", plain);
+	ok(strstr(single(&record), "\"data_base64\":\"WzFlOTk5XQ==\"}") != NULL,
+	   "and a number that is infinite to most");
 
 	record = record_of(12, NULL, "", plain);
 	ok(strstr(single(&record), "\"data_base64\":\"\"}") != NULL, "and nothing at all");
@@ -177,6 +195,46 @@ test_foreign_records(void)
 	for (p = single(&record); (p = strstr(p, "\"v\"")) != NULL; p++)
 		found++;
 	ok(found == 64, "the number of attributes is limited");
+}
+
+/* The worst there is: bytes that need six each, the key in two places. */
+static void
+test_expansion(void)
+{
+	static DeKafkaHeader worst[200];
+	static char bytes[3000];
+	static char topic[250];
+	static char names[200][21];
+	DeRecord	record = record_of(PG_INT64_MAX, bytes, NULL, NULL);
+	Size		limit;
+
+	memset(bytes, 1, sizeof(bytes));
+	memset(topic, 't', sizeof(topic) - 1);
+	record.topic = topic;
+	record.partition = PG_INT32_MAX;
+	record.key_len = sizeof(bytes);
+	record.headers = worst;
+	ok(de_record_size(&record) == sizeof(bytes), "a record's size: its key");
+	is_expanded(&record, "a key");
+
+	for (int i = 0; i < lengthof(worst); i++)
+	{
+		snprintf(names[i], sizeof(names[i]), "averyveryverylong%d", i);
+		worst[i].name = names[i];
+		worst[i].name_len = strlen(names[i]);
+		worst[i].value = bytes;
+		worst[i].value_len = i % 7;
+	}
+	record.nheaders = lengthof(worst);
+	record.value = "";
+	is_expanded(&record, "many headers");
+	record.value = bytes;
+	record.value_len = sizeof(bytes);
+	limit = de_record_size(&record);
+	record.headers = NULL;
+	record.nheaders = 0;
+	ok(limit > de_record_size(&record) + lengthof(worst) * 18, "their names count");
+	is_expanded(&record, "a value");
 }
 
 /*
@@ -230,6 +288,7 @@ main(void)
 	tap_seed();
 	test_our_records();
 	test_foreign_records();
+	test_expansion();
 
 	record = record_of(1, NULL, nested(500), json_type);
 	ok(strstr(single(&record), "\"data\":[[[[") != NULL, "deep data");

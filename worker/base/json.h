@@ -18,10 +18,16 @@
 #define DE_JSON_MAX_DEPTH 500
 
 /*
- * Is this JSON in UTF-8, without NUL, not nested too deep?  Neither recurses
- * nor allocates nor throws.
+ * Is this JSON (RFC 8259) in UTF-8, not nested too deep?  Neither recurses nor
+ * allocates nor throws.
  */
 extern bool de_json_valid(const char *s, int len);
+
+/*
+ * Is this JSON that no reader stumbles over: besides, without an unpaired
+ * surrogate and without a number beyond the largest binary64?
+ */
+extern bool de_json_interoperable(const char *s, int len);
 
 /* Tokens as they are written, escapes not resolved.  Allocates nothing, never throws. */
 extern void de_json_begin(JsonLexContext *lex, const char *s, int len);

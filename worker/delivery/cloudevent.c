@@ -60,6 +60,27 @@ static void event_note_trace(DeTrace *trace, const DeText *traceparent);
 static bool event_is_hex(const char *s, int len);
 
 /*
+ * Bytes of a record.
+ */
+Size
+de_record_size(const DeRecord *record)
+{
+	Size		size = 0;
+
+	if (record->key != NULL)
+		size += record->key_len;
+	if (record->value != NULL)
+		size += record->value_len;
+	for (int i = 0; i < record->nheaders; i++)
+	{
+		size += record->headers[i].name_len;
+		if (record->headers[i].value != NULL)
+			size += record->headers[i].value_len;
+	}
+	return size;
+}
+
+/*
  * Appends one record as a CloudEvent.
  *
  * A record without ce_id is foreign: its place in Kafka is its identity.
@@ -314,8 +335,9 @@ event_append_time(StringInfo buf, int64 timestamp_ms)
  * Appends datacontenttype and the payload: JSON as it is, anything else as
  * data_base64.
  *
- * A content type is believed only after a look: bytes that are not JSON would
- * make the whole body unreadable, and with it the partition undeliverable.
+ * A content type is believed only after a look: bytes that are not JSON, or
+ * JSON that some readers refuse, would make the whole body unreadable, and
+ * with it the partition undeliverable.
  * Without a content type (most foreign topics) a JSON object or array is taken
  * for one; a bare number or string is not, or one text topic would show its
  * payloads now in the one form and now in the other.
@@ -333,11 +355,12 @@ event_append_data(StringInfo buf, const DeRecord *record, const DeText *content_
 		de_append_text(buf, content_type);
 		appendStringInfoCharMacro(buf, '"');
 		is_json = event_is_json_type(content_type->s, content_type->len) &&
-			de_json_valid(value, len);
+			de_json_interoperable(value, len);
 	}
 	else
 	{
-		is_json = len > 0 && (value[0] == '{' || value[0] == '[') && de_json_valid(value, len);
+		is_json = len > 0 && (value[0] == '{' || value[0] == '[') &&
+			de_json_interoperable(value, len);
 		if (is_json)
 			de_append_literal(buf, ",\"datacontenttype\":\"application/json\"");
 	}
