@@ -62,6 +62,9 @@ int			de_max_groups = 1000;
 /* Size of a database's outbox at which publishing fails; 0 = no limit. */
 int			de_max_outbox_size = 0;
 
+/* Largest record that is delivered: key, value and headers together. */
+int			de_max_record_size = 16 * 1024;
+
 /* Where consumer groups run. */
 int			de_proxy = DE_PROXY_OFF;
 
@@ -191,6 +194,10 @@ de_guc_init(void)
 				   "Sets the size of a database's outbox at which publishing fails.",
 				   "Zero means no limit. May be set for a database.",
 				   &de_max_outbox_size, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB);
+	guc_define_int("max_record_size",
+				   "Sets the largest size of a record that is delivered: key, value and headers together.",
+				   "A larger one, from any producer, stops its partition.",
+				   &de_max_record_size, 64, 64 * 1024, PGC_SIGHUP, GUC_UNIT_KB);
 	DefineCustomEnumVariable("durable_event.proxy",
 							 "Sets where consumer groups run.",
 							 "off, primary, standby or any.",
@@ -415,6 +422,17 @@ de_listed_databases(void)
 	list_free(names);
 	pfree(copy);
 	return result;
+}
+
+/*
+ * Bytes of the largest record that is delivered: never less than an event of
+ * this server may have, whose CloudEvents headers are not all counted in its
+ * size.
+ */
+Size
+de_record_limit(void)
+{
+	return (Size) Max(de_max_record_size, de_max_event_size) * 1024 + 1024;
 }
 
 /*

@@ -36,6 +36,7 @@ extern int	de_max_databases;
 extern int	de_max_event_size;	/* kB */
 extern int	de_max_groups;
 extern int	de_max_outbox_size; /* MB; 0 = no limit */
+extern int	de_max_record_size; /* kB; see de_record_limit() */
 extern int	de_proxy;			/* DeProxyWhere */
 extern int	de_proxy_memory;	/* kB */
 extern int	de_proxy_workers;
@@ -57,6 +58,9 @@ extern void de_guc_init(void);
 
 /* Is the named database in durable_event.databases?  Any backend or worker. */
 extern bool de_database_is_listed(const char *dbname);
+
+/* Bytes of the largest record that is delivered. */
+extern Size de_record_limit(void);
 
 /*
  * The names in durable_event.databases as a List of palloc'd char *, in the

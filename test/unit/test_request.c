@@ -45,6 +45,42 @@ id_of(const char *group, const char *topic, int64 first, int n)
 	return id;
 }
 
+/* Events encoded one by one and put together make the same request. */
+static void
+test_encoded(void)
+{
+	static const char *const traced[] = {
+		"ce_id", "x-1", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		NULL};
+	DeRequest	whole;
+	DeRequest	pieces;
+	StringInfoData json;
+
+	initStringInfo(&json);
+	de_request_begin(&whole, DE_DELIVERY_BATCH, "g", "orders", 3);
+	de_request_begin(&pieces, DE_DELIVERY_BATCH, "g", "orders", 3);
+	for (int i = 0; i < 3; i++)
+	{
+		DeRecord	record = record_of(10 + i, "k", "{}", i == 1 ? traced : NULL);
+		DeCloudEvent event;
+		int			start = json.len;
+
+		de_request_append(&whole, &record);
+		de_cloudevent_append(&json, &record, &event);
+		event.id_start -= start;
+		de_request_add(&pieces, json.data + start, json.len - start, record.offset, &event);
+	}
+	de_request_finish(&whole);
+	de_request_finish(&pieces);
+	is_string(pieces.json.data, whole.json.data, "encoded events make the same body");
+	ok(memcmp(pieces.digest, whole.digest, sizeof(whole.digest)) == 0 &&
+		   strcmp(pieces.trace.id, whole.trace.id) == 0 && pieces.trace.sampled &&
+		   pieces.first_offset == 10 && pieces.last_offset == 12 && pieces.nevents == 3,
+	   "and the same identity and trace");
+	de_request_free(&whole);
+	de_request_free(&pieces);
+}
+
 static void
 test_batches(void)
 {
@@ -56,6 +92,8 @@ test_batches(void)
 	ok(body.nevents == 2 && body.first_offset == 5 && body.last_offset == 7,
 	   "a body knows its offsets");
 	de_request_free(&body);
+
+	test_encoded();
 
 	ok(strcmp(id_of("g", "orders", 5, 2), id_of("g", "orders", 5, 2)) == 0,
 	   "the same events have the same id");

@@ -26,9 +26,20 @@ typedef struct DeCloudEvent
 	DeTrace		trace;
 } DeCloudEvent;
 
+/* Bytes of a record: key, value, names and values of headers. */
+extern Size de_record_size(const DeRecord *record);
+
 /*
- * Appends one record as a CloudEvent.  May throw only out_of_memory.  The
- * caller keeps the buffer below 1 GB (a record may grow sixfold by escapes).
+ * The JSON of a record of n bytes never exceeds this times n, plus
+ * DE_EVENT_OVERHEAD: each byte may become \u00xx, the key's in two places.
+ */
+#define DE_EVENT_EXPANSION 12
+#define DE_EVENT_OVERHEAD 4096
+
+/*
+ * Appends one record as a CloudEvent.  Throws nothing while the buffer stays
+ * below 1 GB (out of memory apart): records larger than the setting
+ * max_record_size are not for here.
  */
 extern void de_cloudevent_append(StringInfo json, const DeRecord *record, DeCloudEvent *event);
 

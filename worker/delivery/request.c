@@ -71,6 +71,21 @@ de_request_append(DeRequest *body, const DeRecord *record)
 }
 
 /*
+ * Appends an event that is encoded already.
+ */
+void
+de_request_add(DeRequest *body, const char *json, int len, int64 offset,
+			   const DeCloudEvent *event)
+{
+	Assert(body->mode == DE_DELIVERY_BATCH || body->nevents == 0);
+
+	if (body->nevents > 0)
+		appendStringInfoCharMacro(&body->json, ',');
+	appendBinaryStringInfo(&body->json, json, len);
+	request_note_event(body, offset, json + event->id_start, event->id_len, &event->trace);
+}
+
+/*
  * Takes down what a body is known by: offsets, identity, the first event's
  * trace, and whether any publisher records its trace.
  */

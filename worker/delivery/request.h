@@ -38,10 +38,16 @@ extern void de_request_begin(DeRequest *body, DeDeliveryMode mode, const char *g
 
 /*
  * Appends one record as a CloudEvent; offsets ascend; exactly one in single
- * mode.  May throw only out_of_memory.  The caller keeps the body below 1 GB
- * (a record may grow sixfold by escapes).
+ * mode.  Throws nothing while the body stays below 1 GB, out of memory apart.
  */
 extern void de_request_append(DeRequest *body, const DeRecord *record);
+
+/*
+ * Appends an event that is encoded already: its JSON, of len bytes, as
+ * de_cloudevent_append() made it of the record with that offset.
+ */
+extern void de_request_add(DeRequest *body, const char *json, int len, int64 offset,
+						   const DeCloudEvent *event);
 
 /* Ends a body and takes its digest; nothing may be appended any more. */
 extern void de_request_finish(DeRequest *body);
