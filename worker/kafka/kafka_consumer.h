@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * kafka_consumer.h
- *		What kafka_consumer.c (a member of a group) and kafka_partition.c (the
+ *		What kafka_consumer.c (a member of a group) and kafka_source.c (the
  *		partitions it is assigned) and kafka_start.c (where they start) share.
  *
  *-------------------------------------------------------------------------

@@ -86,7 +86,7 @@ extern void de_group_run(DeGroup *group);
 /* Frees the group at once: no commit, no good-bye.  Never blocks. */
 extern void de_group_destroy(DeGroup *group);
 
-/* ---- between group.c and group_report.c ---- */
+/* ---- between group.c and group_status.c ---- */
 
 /* Between the attempts to find out whether Kafka is back. */
 #define DE_GROUP_PROBE_INTERVAL_MS 2000

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * kafka_partition.c
+ * kafka_source.c
  *		The records of one assigned partition.
  *
  *	 - Back-pressure is not reading a partition's queue.  Pausing it would

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * group_report.c
+ * group_status.c
  *		What a consumer group tells about itself: state, figures, log.
  *
  * Nothing is logged for each batch or record.  A handler's first failure and
