@@ -12,7 +12,7 @@
 #include "worker/kafka/kafka.h"
 
 typedef struct DeConsumer DeConsumer;
-typedef struct DeConsumerPartition DeConsumerPartition;
+typedef struct DeSource DeSource;
 
 typedef struct DeConsumerOptions
 {
@@ -26,7 +26,7 @@ typedef struct DeConsumerOptions
 
 typedef enum DeConsumerEventType
 {
-	DE_CONSUMER_ASSIGN,			/* partitions[]: attach state, then de_consumer_accept_assign */
+	DE_CONSUMER_ASSIGN,			/* sources[]: attach state, then de_consumer_accept_assign */
 	DE_CONSUMER_REVOKE,			/* drain, commit, then call de_consumer_accept_revoke */
 	DE_CONSUMER_LOST,			/* as revoke, but commits would be refused: drop, do not commit */
 	DE_CONSUMER_COMMITTED,		/* partition, offset, outcome */
@@ -36,9 +36,9 @@ typedef enum DeConsumerEventType
 typedef struct DeConsumerEvent
 {
 	DeConsumerEventType type;
-	int			npartitions;	/* ASSIGN, REVOKE, LOST */
-	DeConsumerPartition **partitions;
-	DeConsumerPartition *partition; /* COMMITTED */
+	int			nsources;	/* ASSIGN, REVOKE, LOST */
+	DeSource **sources;
+	DeSource *source; /* COMMITTED */
 	int64		offset;
 	DeKafkaOutcome outcome;
 	DeKafkaNotice notice;		/* text also for a failed COMMITTED */
@@ -70,19 +70,19 @@ extern void de_consumer_accept_revoke(DeConsumer *consumer);
 /* The group's generation, a fencing number: it grows with each assignment, whoever gets it. */
 extern int32 de_consumer_generation(DeConsumer *consumer);
 
-extern const char *de_partition_topic(DeConsumerPartition *partition);
-extern int32 de_partition_number(DeConsumerPartition *partition);
-extern void de_partition_set_owner(DeConsumerPartition *partition, void *owner);
-extern void *de_partition_owner(DeConsumerPartition *partition);
+extern const char *de_source_topic(DeSource *source);
+extern int32 de_source_number(DeSource *source);
+extern void de_source_set_owner(DeSource *source, void *owner);
+extern void *de_source_owner(DeSource *source);
 
 /*
  * Next record of this partition, or false when none is prefetched (or on an
  * error, which then comes as an event).
  */
-extern bool de_partition_next_record(DeConsumerPartition *partition, DeRecord *record);
+extern bool de_source_next_record(DeSource *source, DeRecord *record);
 
 /* Frees the record returned last; a record kept alive keeps its whole fetch alive. */
-extern void de_partition_release_record(DeConsumerPartition *partition);
+extern void de_source_release_record(DeSource *source);
 
 /*
  * The offset at which the log ended when the record returned last was the
@@ -90,18 +90,18 @@ extern void de_partition_release_record(DeConsumerPartition *partition);
  * nothing but what no consumer ever sees (transaction markers, compacted
  * records).
  */
-extern int64 de_partition_end(DeConsumerPartition *partition);
+extern int64 de_source_end(DeSource *source);
 
 /*
  * Notes "next" (offset of the next record wanted) for the group's next
  * commit; de_consumer_send_commits sends all of them in one asynchronous
  * request, with a result as an event for each partition.
  */
-extern void de_partition_commit(DeConsumerPartition *partition, int64 next);
+extern void de_source_commit(DeSource *source, int64 next);
 extern void de_consumer_send_commits(DeConsumer *consumer);
 
 /* Cached log end (last stable) and first offset, -1 = unknown; never asks the broker. */
-extern void de_partition_watermarks(DeConsumerPartition *partition, int64 *low, int64 *high);
+extern void de_source_watermarks(DeSource *source, int64 *low, int64 *high);
 
 /* Leaves the group and closes; poll events until de_consumer_closed(), then destroy. */
 extern void de_consumer_close(DeConsumer *consumer);

@@ -64,10 +64,10 @@ static bool consumer_next_commit_result(DeConsumer *consumer, DeConsumerEvent *e
 static int32 consumer_read_generation(DeConsumer *consumer);
 static char *consumer_serialize_metadata(rd_kafka_consumer_group_metadata_t *metadata,
 										 size_t *size);
-static DeConsumerPartition *consumer_find_partition(DeConsumer *consumer, const char *topic,
-													int32 number);
+static DeSource *consumer_find_source(DeConsumer *consumer, const char *topic,
+									  int32 number);
 static void consumer_assign(DeConsumer *consumer);
-static void consumer_drop_partitions(DeConsumer *consumer);
+static void consumer_drop_sources(DeConsumer *consumer);
 
 /*
  * Creates a member of a group and subscribes; see kafka.h.
@@ -326,41 +326,41 @@ consumer_handle_rebalance(DeConsumer *consumer, DeConsumerEvent *event)
 			event->type = DE_CONSUMER_LOST;
 			break;
 	}
-	event->partitions = consumer->partitions;
-	event->npartitions = consumer->npartitions;
+	event->sources = consumer->sources;
+	event->nsources = consumer->nsources;
 	return true;
 }
 
 /*
- * Makes partitions[] of a new assignment, each with its own queue.
+ * Makes sources[] of a new assignment, each with its own queue.
  */
 static void
 consumer_take_assignment(DeConsumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
 	MemoryContext old;
 
-	consumer_drop_partitions(consumer);
+	consumer_drop_sources(consumer);
 	consumer->serial++;
 	consumer->generation = consumer_read_generation(consumer);
 
 	old = MemoryContextSwitchTo(consumer->assignment_context);
-	consumer->partitions = palloc0(sizeof(DeConsumerPartition *) * Max(list->cnt, 1));
+	consumer->sources = palloc0(sizeof(DeSource *) * Max(list->cnt, 1));
 	for (int i = 0; i < list->cnt; i++)
 	{
-		DeConsumerPartition *partition = palloc0(sizeof(DeConsumerPartition));
+		DeSource *source = palloc0(sizeof(DeSource));
 
-		partition->consumer = consumer;
-		partition->topic = pstrdup(list->elems[i].topic);
-		partition->number = list->elems[i].partition;
-		partition->start = RD_KAFKA_OFFSET_INVALID;
-		partition->end = -1;
-		partition->commit = -1;
-		partition->queue = rd_kafka_queue_get_partition(consumer->rk, partition->topic,
-														partition->number);
-		if (partition->queue != NULL)
+		source->consumer = consumer;
+		source->topic = pstrdup(list->elems[i].topic);
+		source->number = list->elems[i].partition;
+		source->start = RD_KAFKA_OFFSET_INVALID;
+		source->end = -1;
+		source->commit = -1;
+		source->queue = rd_kafka_queue_get_partition(consumer->rk, source->topic,
+													 source->number);
+		if (source->queue != NULL)
 		{
-			rd_kafka_queue_forward(partition->queue, NULL);
-			de_kafka_queue_notify(partition->queue, consumer->fd);
+			rd_kafka_queue_forward(source->queue, NULL);
+			de_kafka_queue_notify(source->queue, consumer->fd);
 		}
 		else
 		{
@@ -369,10 +369,10 @@ consumer_take_assignment(DeConsumer *consumer, const rd_kafka_topic_partition_li
 			memset(&consumer->stashed, 0, sizeof(consumer->stashed));
 			consumer->stashed.fatal = true;
 			snprintf(consumer->stashed.text, sizeof(consumer->stashed.text),
-					 "no queue for topic \"%s\" partition %d", partition->topic,
-					 partition->number);
+					 "no queue for topic \"%s\" partition %d", source->topic,
+					 source->number);
 		}
-		consumer->partitions[consumer->npartitions++] = partition;
+		consumer->sources[consumer->nsources++] = source;
 	}
 	MemoryContextSwitchTo(old);
 	consumer->assigning = true;
@@ -385,24 +385,24 @@ consumer_take_assignment(DeConsumer *consumer, const rd_kafka_topic_partition_li
 static bool
 consumer_next_commit_result(DeConsumer *consumer, DeConsumerEvent *event)
 {
-	rd_kafka_event_t *source = consumer->event;
+	rd_kafka_event_t *result = consumer->event;
 	rd_kafka_topic_partition_list_t *list;
 
-	if (rd_kafka_event_type(source) != RD_KAFKA_EVENT_OFFSET_COMMIT)
+	if (rd_kafka_event_type(result) != RD_KAFKA_EVENT_OFFSET_COMMIT)
 		return false;
 
 	/* of a former assignment: says nothing about this one */
-	if ((uintptr_t) rd_kafka_event_opaque(source) != (uintptr_t) consumer->serial)
+	if ((uintptr_t) rd_kafka_event_opaque(result) != (uintptr_t) consumer->serial)
 		return false;
 
-	list = rd_kafka_event_topic_partition_list(source);
+	list = rd_kafka_event_topic_partition_list(result);
 	while (list != NULL && consumer->event_index < list->cnt)
 	{
 		rd_kafka_topic_partition_t *element = &list->elems[consumer->event_index++];
-		rd_kafka_resp_err_t err = rd_kafka_event_error(source);
+		rd_kafka_resp_err_t err = rd_kafka_event_error(result);
 
-		event->partition = consumer_find_partition(consumer, element->topic, element->partition);
-		if (event->partition == NULL)
+		event->source = consumer_find_source(consumer, element->topic, element->partition);
+		if (event->source == NULL)
 			continue;
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			err = element->err;
@@ -481,15 +481,15 @@ consumer_serialize_metadata(rd_kafka_consumer_group_metadata_t *metadata, size_t
 	return NULL;
 }
 
-static DeConsumerPartition *
-consumer_find_partition(DeConsumer *consumer, const char *topic, int32 number)
+static DeSource *
+consumer_find_source(DeConsumer *consumer, const char *topic, int32 number)
 {
-	for (int i = 0; i < consumer->npartitions; i++)
+	for (int i = 0; i < consumer->nsources; i++)
 	{
-		DeConsumerPartition *partition = consumer->partitions[i];
+		DeSource *source = consumer->sources[i];
 
-		if (partition->number == number && strcmp(partition->topic, topic) == 0)
-			return partition;
+		if (source->number == number && strcmp(source->topic, topic) == 0)
+			return source;
 	}
 	return NULL;
 }
@@ -504,7 +504,7 @@ de_consumer_accept_assign(DeConsumer *consumer)
 {
 	if (!consumer->assigning)
 		return;
-	if (consumer->from_latest && !consumer->closing && consumer->npartitions > 0)
+	if (consumer->from_latest && !consumer->closing && consumer->nsources > 0)
 		de_kafka_start_request(consumer);
 	else
 		consumer_assign(consumer);
@@ -516,13 +516,13 @@ consumer_assign(DeConsumer *consumer)
 	rd_kafka_topic_partition_list_t *list;
 
 	consumer->assigning = false;
-	list = rd_kafka_topic_partition_list_new(consumer->npartitions);
-	for (int i = 0; i < consumer->npartitions; i++)
+	list = rd_kafka_topic_partition_list_new(consumer->nsources);
+	for (int i = 0; i < consumer->nsources; i++)
 	{
-		DeConsumerPartition *partition = consumer->partitions[i];
+		DeSource *source = consumer->sources[i];
 
-		rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
-			partition->start;
+		rd_kafka_topic_partition_list_add(list, source->topic, source->number)->offset =
+			source->start;
 	}
 	rd_kafka_assign(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
@@ -534,24 +534,24 @@ consumer_assign(DeConsumer *consumer)
 void
 de_consumer_accept_revoke(DeConsumer *consumer)
 {
-	consumer_drop_partitions(consumer);
+	consumer_drop_sources(consumer);
 	consumer->serial++;
 	rd_kafka_assign(consumer->rk, NULL);
 }
 
 static void
-consumer_drop_partitions(DeConsumer *consumer)
+consumer_drop_sources(DeConsumer *consumer)
 {
-	for (int i = 0; i < consumer->npartitions; i++)
+	for (int i = 0; i < consumer->nsources; i++)
 	{
-		DeConsumerPartition *partition = consumer->partitions[i];
+		DeSource *source = consumer->sources[i];
 
-		de_partition_release_record(partition);
-		if (partition->queue != NULL)
-			rd_kafka_queue_destroy(partition->queue);
+		de_source_release_record(source);
+		if (source->queue != NULL)
+			rd_kafka_queue_destroy(source->queue);
 	}
-	consumer->partitions = NULL;
-	consumer->npartitions = 0;
+	consumer->sources = NULL;
+	consumer->nsources = 0;
 	consumer->assigning = false;
 	consumer->start_retry_at = 0;
 	MemoryContextReset(consumer->assignment_context);
@@ -571,16 +571,16 @@ de_consumer_send_commits(DeConsumer *consumer)
 {
 	rd_kafka_topic_partition_list_t *list;
 
-	list = rd_kafka_topic_partition_list_new(consumer->npartitions);
-	for (int i = 0; i < consumer->npartitions; i++)
+	list = rd_kafka_topic_partition_list_new(consumer->nsources);
+	for (int i = 0; i < consumer->nsources; i++)
 	{
-		DeConsumerPartition *partition = consumer->partitions[i];
+		DeSource *source = consumer->sources[i];
 
-		if (partition->commit < 0)
+		if (source->commit < 0)
 			continue;
-		rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
-			partition->commit;
-		partition->commit = -1;
+		rd_kafka_topic_partition_list_add(list, source->topic, source->number)->offset =
+			source->commit;
+		source->commit = -1;
 	}
 
 	/* cannot fail here: it only queues a request to the handle's main thread */
@@ -638,7 +638,7 @@ de_consumer_closed(DeConsumer *consumer)
 void
 de_consumer_destroy(DeConsumer *consumer)
 {
-	consumer_drop_partitions(consumer);
+	consumer_drop_sources(consumer);
 	consumer_release_event(consumer);
 	if (consumer->queue != NULL)
 		rd_kafka_queue_destroy(consumer->queue);

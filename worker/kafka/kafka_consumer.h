@@ -13,7 +13,7 @@
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/kafka_internal.h"
 
-struct DeConsumerPartition
+struct DeSource
 {
 	DeConsumer *consumer;
 	rd_kafka_queue_t *queue;
@@ -24,7 +24,7 @@ struct DeConsumerPartition
 	DeKafkaHeader *headers;
 	int			max_headers;
 	int64		start;			/* where to, RD_KAFKA_OFFSET_INVALID = committed or earliest */
-	int64		end;			/* see de_partition_end() */
+	int64		end;			/* see de_source_end() */
 	int64		commit;			/* for the next request; -1 = nothing */
 };
 
@@ -35,9 +35,9 @@ struct DeConsumer
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;	/* events; while closing, the queue of that */
 	int			fd;				/* eventfd of all queues */
-	DeConsumerPartition **partitions;	/* the assignment */
-	int			npartitions;
-	bool		assigning;		/* partitions[] wait for accept_assign */
+	DeSource **sources;	/* the assignment */
+	int			nsources;
+	bool		assigning;		/* sources[] wait for accept_assign */
 	char	   *group_id;
 	bool		from_latest;
 	List	   *absent_topics;	/* names that were not there yet; see kafka_start.c */

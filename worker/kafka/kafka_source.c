@@ -22,70 +22,70 @@
 
 #include "worker/kafka/kafka_consumer.h"
 
-static void partition_read_headers(DeConsumerPartition *partition, DeRecord *record);
-static void partition_stash_error(DeConsumerPartition *partition,
-								  const rd_kafka_message_t *message);
+static void source_read_headers(DeSource *source, DeRecord *record);
+static void source_stash_error(DeSource *source,
+							   const rd_kafka_message_t *message);
 
 const char *
-de_partition_topic(DeConsumerPartition *partition)
+de_source_topic(DeSource *source)
 {
-	return partition->topic;
+	return source->topic;
 }
 
 int32
-de_partition_number(DeConsumerPartition *partition)
+de_source_number(DeSource *source)
 {
-	return partition->number;
+	return source->number;
 }
 
 void
-de_partition_set_owner(DeConsumerPartition *partition, void *owner)
+de_source_set_owner(DeSource *source, void *owner)
 {
-	partition->owner = owner;
+	source->owner = owner;
 }
 
 void *
-de_partition_owner(DeConsumerPartition *partition)
+de_source_owner(DeSource *source)
 {
-	return partition->owner;
+	return source->owner;
 }
 
 /*
  * Returns the next record; see kafka.h.
  */
 bool
-de_partition_next_record(DeConsumerPartition *partition, DeRecord *record)
+de_source_next_record(DeSource *source, DeRecord *record)
 {
 	rd_kafka_message_t *message;
 
-	de_partition_release_record(partition);
-	if (partition->queue == NULL)
+	de_source_release_record(source);
+	if (source->queue == NULL)
 		return false;
 
-	while ((message = rd_kafka_consume_queue(partition->queue, 0)) != NULL)
+	while ((message = rd_kafka_consume_queue(source->queue, 0)) != NULL)
 	{
 		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
 		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-			partition->end = message->offset;
+			source->end = message->offset;
 		else
-			partition_stash_error(partition, message);
+			source_stash_error(source, message);
 		rd_kafka_message_destroy(message);
 	}
 	if (message == NULL)
 		return false;
 
-	partition->message = message;
-	partition->end = -1;
-	record->topic = partition->topic;
-	record->partition = partition->number;
+	source->message = message;
+	source->end = -1;
+	record->topic = source->topic;
+	record->partition = source->number;
 	record->offset = message->offset;
 	record->timestamp_ms = rd_kafka_message_timestamp(message, NULL);
 	record->key = message->key;
 	record->key_len = (int) message->key_len;
 	record->value = message->payload;
 	record->value_len = (int) message->len;
-	partition_read_headers(partition, record);
+	source_read_headers(source, record);
 	return true;
 }
 
@@ -93,7 +93,7 @@ de_partition_next_record(DeConsumerPartition *partition, DeRecord *record)
  * Points record->headers at the message's headers.
  */
 static void
-partition_read_headers(DeConsumerPartition *partition, DeRecord *record)
+source_read_headers(DeSource *source, DeRecord *record)
 {
 	rd_kafka_headers_t *headers;
 	const char *name;
@@ -103,30 +103,30 @@ partition_read_headers(DeConsumerPartition *partition, DeRecord *record)
 
 	record->headers = NULL;
 	record->nheaders = 0;
-	if (rd_kafka_message_headers(partition->message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (rd_kafka_message_headers(source->message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return;
 
 	while (rd_kafka_header_get_all(headers, n, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		if (n >= partition->max_headers)
+		if (n >= source->max_headers)
 		{
-			int			max = Max(16, partition->max_headers * 2);
+			int			max = Max(16, source->max_headers * 2);
 			Size		bytes = sizeof(DeKafkaHeader) * max;
 
-			if (partition->headers == NULL)
-				partition->headers =
-					MemoryContextAlloc(partition->consumer->assignment_context, bytes);
+			if (source->headers == NULL)
+				source->headers =
+					MemoryContextAlloc(source->consumer->assignment_context, bytes);
 			else
-				partition->headers = repalloc(partition->headers, bytes);
-			partition->max_headers = max;
+				source->headers = repalloc(source->headers, bytes);
+			source->max_headers = max;
 		}
-		partition->headers[n].name = name;
-		partition->headers[n].name_len = (int) strlen(name);
-		partition->headers[n].value = value;
-		partition->headers[n].value_len = (int) size;
+		source->headers[n].name = name;
+		source->headers[n].name_len = (int) strlen(name);
+		source->headers[n].value = value;
+		source->headers[n].value_len = (int) size;
 		n++;
 	}
-	record->headers = partition->headers;
+	record->headers = source->headers;
 	record->nheaders = n;
 }
 
@@ -135,9 +135,9 @@ partition_read_headers(DeConsumerPartition *partition, DeRecord *record)
  * makes sure that it is called.
  */
 static void
-partition_stash_error(DeConsumerPartition *partition, const rd_kafka_message_t *message)
+source_stash_error(DeSource *source, const rd_kafka_message_t *message)
 {
-	DeConsumer *consumer = partition->consumer;
+	DeConsumer *consumer = source->consumer;
 	uint64		one = 1;
 
 	consumer->has_stashed = true;
@@ -145,44 +145,44 @@ partition_stash_error(DeConsumerPartition *partition, const rd_kafka_message_t *
 	consumer->stashed.fatal = de_kafka_classify(consumer->rk, message->err) == DE_KAFKA_FATAL;
 	snprintf(consumer->stashed.text, sizeof(consumer->stashed.text),
 			 "could not fetch from topic \"%s\" partition %d: %s",
-			 partition->topic, partition->number, rd_kafka_message_errstr(message));
+			 source->topic, source->number, rd_kafka_message_errstr(message));
 	if (write(consumer->fd, &one, sizeof(one)) < 0)
 		return;					/* full: readable anyway */
 }
 
 void
-de_partition_release_record(DeConsumerPartition *partition)
+de_source_release_record(DeSource *source)
 {
-	if (partition->message != NULL)
-		rd_kafka_message_destroy(partition->message);
-	partition->message = NULL;
+	if (source->message != NULL)
+		rd_kafka_message_destroy(source->message);
+	source->message = NULL;
 }
 
 int64
-de_partition_end(DeConsumerPartition *partition)
+de_source_end(DeSource *source)
 {
-	return partition->end;
+	return source->end;
 }
 
 /*
  * Notes an offset for the next de_consumer_send_commits().
  */
 void
-de_partition_commit(DeConsumerPartition *partition, int64 next)
+de_source_commit(DeSource *source, int64 next)
 {
-	partition->commit = next;
+	source->commit = next;
 }
 
 /*
  * Returns the cached bounds of the log; see kafka.h.
  */
 void
-de_partition_watermarks(DeConsumerPartition *partition, int64 *low, int64 *high)
+de_source_watermarks(DeSource *source, int64 *low, int64 *high)
 {
 	*low = -1;
 	*high = -1;
-	if (rd_kafka_get_watermark_offsets(partition->consumer->rk, partition->topic,
-									   partition->number, low, high) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (rd_kafka_get_watermark_offsets(source->consumer->rk, source->topic,
+									   source->number, low, high) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return;
 
 	/* "not known yet" is a negative number of the library's own */

@@ -96,16 +96,16 @@ de_kafka_start_request(DeConsumer *consumer)
 	consumer->start_retry_at = 0;
 
 	/* those below belong to others perhaps, but tell that the topic is known */
-	list = rd_kafka_topic_partition_list_new(consumer->npartitions);
-	for (int i = 0; i < consumer->npartitions; i++)
+	list = rd_kafka_topic_partition_list_new(consumer->nsources);
+	for (int i = 0; i < consumer->nsources; i++)
 	{
-		DeConsumerPartition *partition = consumer->partitions[i];
+		DeSource *source = consumer->sources[i];
 
-		for (int32 number = partition->number; number >= 0; number--)
+		for (int32 number = source->number; number >= 0; number--)
 		{
-			if (rd_kafka_topic_partition_list_find(list, partition->topic, number) != NULL)
+			if (rd_kafka_topic_partition_list_find(list, source->topic, number) != NULL)
 				break;
-			rd_kafka_topic_partition_list_add(list, partition->topic, number);
+			rd_kafka_topic_partition_list_add(list, source->topic, number);
 		}
 	}
 	request = rd_kafka_ListConsumerGroupOffsets_new(consumer->group_id, list);
@@ -154,14 +154,14 @@ de_kafka_start_finish(DeConsumer *consumer, rd_kafka_event_t *event)
 		return false;
 	}
 
-	for (int i = 0; i < consumer->npartitions; i++)
+	for (int i = 0; i < consumer->nsources; i++)
 	{
-		DeConsumerPartition *partition = consumer->partitions[i];
-		bool		known = start_was_absent(consumer, partition->topic);
+		DeSource *source = consumer->sources[i];
+		bool		known = start_was_absent(consumer, source->topic);
 
-		for (int32 number = partition->number; number >= 0 && !known; number--)
-			known = start_is_committed(committed, partition->topic, number);
-		partition->start = known ? RD_KAFKA_OFFSET_INVALID : RD_KAFKA_OFFSET_END;
+		for (int32 number = source->number; number >= 0 && !known; number--)
+			known = start_is_committed(committed, source->topic, number);
+		source->start = known ? RD_KAFKA_OFFSET_INVALID : RD_KAFKA_OFFSET_END;
 	}
 	return true;
 }

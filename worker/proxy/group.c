@@ -455,14 +455,14 @@ group_take_assignment(DeGroup *group, const DeConsumerEvent *event)
 	group_drop_partitions(group);
 
 	group->partitions = MemoryContextAlloc(group->context,
-										   sizeof(DePartition *) * Max(event->npartitions, 1));
-	for (int i = 0; i < event->npartitions; i++)
+										   sizeof(DePartition *) * Max(event->nsources, 1));
+	for (int i = 0; i < event->nsources; i++)
 	{
 		DePartition *partition = de_partition_create(group->proxy, group, &group->memory_used,
-													 group->definition, event->partitions[i],
+													 group->definition, event->sources[i],
 													 generation);
 
-		de_partition_set_owner(event->partitions[i], partition);
+		de_source_set_owner(event->sources[i], partition);
 		group->partitions[group->npartitions++] = partition;
 	}
 	de_consumer_accept_assign(group->consumer);
@@ -478,7 +478,7 @@ group_take_assignment(DeGroup *group, const DeConsumerEvent *event)
 static void
 group_note_committed(DeGroup *group, const DeConsumerEvent *event)
 {
-	DePartition *partition = de_partition_owner(event->partition);
+	DePartition *partition = de_source_owner(event->source);
 
 	/* comes late: the drain did not wait for it any longer, the partition is gone */
 	if (partition == NULL)
@@ -516,7 +516,7 @@ group_commit(DeGroup *group, bool probe)
 			(position == partition->committed && !probe))
 			continue;
 		partition->committing = position;
-		de_partition_commit(partition->source, position);
+		de_source_commit(partition->source, position);
 		any = true;
 	}
 	if (any)
@@ -584,7 +584,7 @@ group_end_drain(DeGroup *group)
 
 	/* the assignment outlives them, until it is revoked or closed: results still come */
 	for (int i = 0; i < group->npartitions; i++)
-		de_partition_set_owner(group->partitions[i]->source, NULL);
+		de_source_set_owner(group->partitions[i]->source, NULL);
 	group_drop_partitions(group);
 	if (group->revoking)
 	{

@@ -175,7 +175,7 @@ de_group_publish_figures(DeGroup *group)
 		int64		low;
 		int64		high;
 
-		de_partition_watermarks(partition->source, &low, &high);
+		de_source_watermarks(partition->source, &low, &high);
 		if (next < 0 || high < 0)
 			lag = -1;
 		else if (lag >= 0)

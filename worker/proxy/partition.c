@@ -61,7 +61,7 @@ static void partition_free_body(DePartition *partition);
 DePartition *
 de_partition_create(DeProxy *proxy, DeGroup *group, Size *group_memory,
 					const DeGroupDefinition *definition,
-					DeConsumerPartition *source, int32 generation)
+					DeSource *source, int32 generation)
 {
 	MemoryContext context = AllocSetContextCreate(de_worker->context, "durable_event partition",
 												  ALLOCSET_SMALL_SIZES);
@@ -151,7 +151,7 @@ de_partition_position(DePartition *partition)
 	int64		position = de_tracker_position(partition->tracker);
 
 	if (de_tracker_unacked(partition->tracker) == 0)
-		position = Max(position, de_partition_end(partition->source));
+		position = Max(position, de_source_end(partition->source));
 	return position;
 }
 
@@ -221,7 +221,7 @@ partition_fill(DePartition *partition)
 	int64		due;
 	DeRecord	record;
 
-	while (!full && de_partition_next_record(partition->source, &record))
+	while (!full && de_source_next_record(partition->source, &record))
 	{
 		partition_append(partition, &record);
 
@@ -233,7 +233,7 @@ partition_fill(DePartition *partition)
 			partition->body.json.len >= definition->batch_max_bytes ||
 			!partition_has_memory(partition);
 	}
-	de_partition_release_record(partition->source);
+	de_source_release_record(partition->source);
 
 	if (!partition->has_body)
 		return;
@@ -369,8 +369,8 @@ partition_send(DePartition *partition)
 	partition->attempt++;
 
 	attempt.group = definition->name_utf8;
-	attempt.topic = de_partition_topic(partition->source);
-	attempt.partition = de_partition_number(partition->source);
+	attempt.topic = de_source_topic(partition->source);
+	attempt.partition = de_source_number(partition->source);
 	attempt.attempt = partition->attempt;
 	attempt.timeout_ms = definition->timeout_ms;
 	attempt.generation = partition->generation;

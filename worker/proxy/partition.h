@@ -55,7 +55,7 @@ struct DePartition
 	DeGroup    *group;
 	Size	   *group_memory;	/* bytes of request bodies of the group */
 	const DeGroupDefinition *definition;	/* of the group; exchanged by it in place */
-	DeConsumerPartition *source;
+	DeSource *source;
 	int32		generation;		/* of the assignment: the fencing token */
 	MemoryContext context;		/* of the struct */
 	MemoryContext body_context; /* of body and offsets */
@@ -83,7 +83,7 @@ struct DePartition
 
 extern DePartition *de_partition_create(DeProxy *proxy, DeGroup *group, Size *group_memory,
 										const DeGroupDefinition *definition,
-										DeConsumerPartition *source, int32 generation);
+										DeSource *source, int32 generation);
 
 /*
  * Forgets the partition.  A request under way is given up: its outcome
