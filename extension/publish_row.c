@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * trigger.c
- *		The triggers: publish_row() of users' tables, and the guard of
- *		the outbox segments and of relay_state.
+ * publish_row.c
+ *		publish_row(): the trigger that publishes what happens to a table's rows.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,7 +12,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -24,7 +22,6 @@
 #include "extension/publish.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_row);
-PG_FUNCTION_INFO_V1(durable_event_guard_outbox);
 
 /* What publish_row was told in CREATE TRIGGER; in the call's memory context. */
 typedef struct RowTrigger
@@ -248,30 +245,4 @@ row_publish(RowTrigger *trigger, const char *op, text *key, HeapTuple new_row, H
 	de_event_build(&event, trigger->event_type, key, de_bytes_in_utf8(json.data, json.len),
 				   NULL, NULL);
 	de_publish_pending(&event);
-}
-
-/*
- * SQL: guard_outbox() returns trigger, ENABLE ALWAYS on the segments: rows come
- * in by publish_event() only, which fires no triggers.  What replication
- * brings is left out silently (a publication FOR ALL TABLES carries the
- * publisher's segments; an error would stop the subscription); anybody else
- * is told.  ENABLE REPLICA on relay_state, where it leaves out a publisher's
- * source and pause.
- */
-Datum
-durable_event_guard_outbox(PG_FUNCTION_ARGS)
-{
-	TriggerData *data = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("durable_event.guard_outbox() must be called by a trigger")));
-	if (!IsLogicalWorker() && SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot change table \"%s\" directly",
-						RelationGetRelationName(data->tg_relation)),
-				 errhint("Use durable_event.publish_event() to add events; the relay removes them after durable_event.retention.")));
-	return PointerGetDatum(NULL);
 }
