@@ -46,6 +46,13 @@ de_compat_json_lex_begin(JsonLexContext *lex, const char *json, int len)
 #endif
 }
 
+/* before a function's declaration: it does not return (a word of the server's own from 18 on) */
+#if PG_VERSION_NUM >= 180000
+#define DE_NORETURN pg_noreturn
+#else
+#define DE_NORETURN pg_attribute_noreturn()
+#endif
+
 #ifndef FRONTEND
 
 /* index of this process in ProcGlobal->allProcs */
@@ -87,6 +94,15 @@ de_compat_create_wait_event_set(MemoryContext context, int nevents)
 	return CreateWaitEventSet(context, nevents);
 #endif
 }
+
+/* where EXPLAIN wants the scan's figures came as an argument in 18 */
+#if PG_VERSION_NUM >= 180000
+#define de_compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define de_compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
 
 /* entries of a new row in all indexes; an argument came in 16 */
 #if PG_VERSION_NUM >= 160000

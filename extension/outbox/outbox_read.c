@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "extension/base/compat.h"
 #include "extension/outbox/segment.h"
 
 static void read_event(TupleTableSlot *slot, DeOutboxBatch *batch);
@@ -51,7 +52,7 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 		rels[i] = de_segment_open(i, AccessShareLock);
 		indexes[i] = index_open(de_segment_index(i), AccessShareLock);
 		slots[i] = table_slot_create(rels[i], NULL);
-		scans[i] = index_beginscan(rels[i], indexes[i], snapshot, 2, 0);
+		scans[i] = de_compat_index_beginscan(rels[i], indexes[i], snapshot, 2);
 		index_rescan(scans[i], keys, 2, NULL, 0);
 		heads[i] = PG_INT64_MIN;	/* not looked at yet */
 	}

@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "extension/base/compat.h"
 #include "extension/outbox/segment.h"
 
 /* where the tables are; InvalidOid = look again */
@@ -156,7 +157,7 @@ int64
 de_segment_edge(Relation rel, Relation index, ScanDirection direction, TimestampTz *created_at)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = index_beginscan(rel, index, SnapshotAny, 0, 0);
+	IndexScanDesc scan = de_compat_index_beginscan(rel, index, SnapshotAny, 0);
 	int64		id = 0;
 
 	index_rescan(scan, NULL, 0, NULL, 0);

@@ -5,9 +5,7 @@
  */
 #include "postgres.h"
 
-#include "common/jsonapi.h"
-#include "mb/pg_wchar.h"
-
+#include "extension/base/compat.h"
 #include "records.h"
 #include "server_stubs.h"
 #include "tap.h"
@@ -256,7 +254,7 @@ test_random_data(void)
 	{
 		char		text[256] = "";
 		int			ntokens = 1 + (int) tap_random(9);
-		JsonLexContext *lex;
+		JsonLexContext lex;
 		bool		expected;
 		DeRecord	record;
 		bool		got;
@@ -264,10 +262,9 @@ test_random_data(void)
 		for (int j = 0; j < ntokens; j++)
 			strcat(text, tokens[tap_random(lengthof(tokens))]);
 
-		lex = makeJsonLexContextCstringLen(text, strlen(text), PG_UTF8, false);
+		de_compat_json_lex_begin(&lex, text, strlen(text));
 		expected = pg_encoding_verifymbstr(PG_UTF8, text, strlen(text)) == strlen(text) &&
-			pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
-		pfree(lex);
+			pg_parse_json(&lex, &nullSemAction) == JSON_SUCCESS;
 
 		record = record_of(1, NULL, text, headers);
 		got = strstr(single(&record), "\"data\":") != NULL;

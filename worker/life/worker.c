@@ -114,7 +114,7 @@ static uint32 main_wait_event = 0;
 
 static void main_sigterm_while_starting(SIGNAL_ARGS);
 static void main_override(const char *name, const char *value);
-static void main_leave(void) pg_attribute_noreturn();
+DE_NORETURN static void main_leave(void);
 static void main_claim_cell(void);
 static void main_connect(void);
 static void main_error_callback(void *arg);
