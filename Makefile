@@ -45,11 +45,15 @@ PROVE_TESTS ?= test/t/*.pl
 EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin \
 	tmp_check_regress results regression.diffs regression.out
 
-PG_CONFIG ?= pg_config
-export PG_CONFIG
+# Not exported: test, demo and bench choose once more, after test/install-deps has installed one.
+# What was given to make or stands in the environment reaches them all the same.
+ifndef PG_CONFIG
+PG_CONFIG := $(shell PG_MAJOR='$(PG_MAJOR)' $(here)test/pg-config)
+endif
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
-ifneq ($(wildcard $(PGXS)),)
+# pgxs.mk alone is no proof: Debian has it in the package of the client programs
+ifneq ($(and $(wildcard $(PGXS)),$(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h)),)
 
 include $(PGXS)
 
@@ -109,8 +113,8 @@ else
 
 # The targets below install what is missing and start again.
 all install installcheck unit broker test-programs:
-	@echo 'No PostgreSQL server headers: "$(PG_CONFIG) --pgxs" names no existing file.' >&2
-	@echo 'Run "$(here)test/install-deps build", or give PG_CONFIG=/path/to/pg_config.' >&2
+	@echo 'No PostgreSQL server headers: $(PG_CONFIG) knows no pgxs.mk and postgres.h.' >&2
+	@echo 'Run "$(here)test/install-deps build" (as root, or with sudo), or give PG_CONFIG=/path/to/pg_config.' >&2
 	@false
 
 endif

@@ -14,7 +14,6 @@
 # Needs $repository, the absolute path of the source tree.  Everything is ended, by pid, in
 # clean_up(), which the caller makes a trap.
 
-pg_config=${PG_CONFIG:-pg_config}
 scratch=
 user_command=(env)
 program_pids=()				# of programs that stay
@@ -103,8 +102,9 @@ start_program()
 # PostgreSQL.)
 build()
 {
-	local directory program
+	local pg_config directory program
 
+	pg_config=$("$repository/test/pg-config")
 	bindir=$("$pg_config" --bindir)
 	mkdir "$scratch/build" "$scratch/root"
 	(cd "$repository" && find Makefile *.control extension worker test/broker/*.c test/kafka/*.c \
