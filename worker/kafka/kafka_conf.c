@@ -24,7 +24,6 @@
 #include "nodes/pg_list.h"
 #include "utils/varlena.h"
 
-#include "extension/base/guc.h"
 #include "worker/kafka/kafka_internal.h"
 
 /* A property that kafka_config may not set, and what decides it. */
@@ -112,7 +111,7 @@ static const char *const conf_defaults[] = {
 	NULL
 };
 
-static bool conf_parse_user(char **names, char **values, int *n, int max,
+static bool conf_parse_user(const char *properties, char **names, char **values, int *n, int max,
 							char *error, int error_size);
 static const ConfProtected *conf_find_protected(const char *name);
 static bool conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, bool user,
@@ -127,17 +126,9 @@ static bool conf_set_all(rd_kafka_conf_t *conf, const char *const *pairs,
  * Builds a configuration; see kafka_internal.h.  Throws out of memory only.
  */
 rd_kafka_conf_t *
-de_kafka_conf_build(const char *const *fixed, int events, char *error, int error_size)
-{
-	return de_kafka_conf_build_with_defaults(NULL, fixed, events, error, error_size);
-}
-
-/*
- * The same with defaults of a role, which kafka_config may override.
- */
-rd_kafka_conf_t *
-de_kafka_conf_build_with_defaults(const char *const *defaults, const char *const *fixed,
-								  int events, char *error, int error_size)
+de_kafka_conf_build(const char *bootstrap_servers, const char *properties,
+					const char *const *defaults, const char *const *fixed, int events,
+					char *error, int error_size)
 {
 	char	   *names[CONF_MAX_USER_PROPERTIES];
 	char	   *values[CONF_MAX_USER_PROPERTIES];
@@ -145,25 +136,26 @@ de_kafka_conf_build_with_defaults(const char *const *defaults, const char *const
 	rd_kafka_conf_t *conf;
 	bool		ok;
 
-	if (!conf_parse_user(names, values, &n, CONF_MAX_USER_PROPERTIES, error, error_size))
+	if (!conf_parse_user(properties, names, values, &n, CONF_MAX_USER_PROPERTIES,
+						 error, error_size))
 		return NULL;
 
 	conf = rd_kafka_conf_new();
 	ok = conf_set_all(conf, conf_defaults, error, error_size) &&
-		(defaults == NULL || conf_set_all(conf, defaults, error, error_size));
+		conf_set_all(conf, defaults, error, error_size);
 	for (int i = 0; ok && i < n; i++)
 		ok = conf_set(conf, names[i], values[i], true, error, error_size);
 
 	/* an unset list stays unset: a handle that only checks needs no brokers */
-	if (ok && de_bootstrap_servers[0] != '\0')
-		ok = conf_set(conf, "bootstrap.servers", de_bootstrap_servers, false, error, error_size);
+	if (ok && bootstrap_servers[0] != '\0')
+		ok = conf_set(conf, "bootstrap.servers", bootstrap_servers, false, error, error_size);
 
 	/*
 	 * Pitfall 2: logs go through a queue that we poll, never through a
 	 * callback on a library thread.
 	 */
 	ok = ok && conf_set(conf, "log.queue", "true", false, error, error_size) &&
-		(fixed == NULL || conf_set_all(conf, fixed, error, error_size));
+		conf_set_all(conf, fixed, error, error_size);
 	if (!ok)
 	{
 		rd_kafka_conf_destroy(conf);
@@ -178,9 +170,10 @@ de_kafka_conf_build_with_defaults(const char *const *defaults, const char *const
  * what librdkafka checks.
  */
 static bool
-conf_parse_user(char **names, char **values, int *n, int max, char *error, int error_size)
+conf_parse_user(const char *properties, char **names, char **values, int *n, int max,
+				char *error, int error_size)
 {
-	char	   *raw = pstrdup(de_kafka_config);
+	char	   *raw = pstrdup(properties);
 	List	   *elements;
 	ListCell   *lc;
 

@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 
 #include "extension/base/clock.h"
+#include "extension/base/guc.h"
 #include "worker/kafka/kafka_consumer.h"
 
 /*
@@ -164,11 +165,10 @@ consumer_configure(DeConsumer *consumer, const DeConsumerOptions *options,
 			 Min(Max(queue_bytes / 4, 32 * 1024), 1024 * 1024));
 	snprintf(refresh_ms, sizeof(refresh_ms), "%d", options->metadata_refresh_ms);
 
-	conf = de_kafka_conf_build_with_defaults(defaults, fixed,
-											 RD_KAFKA_EVENT_REBALANCE |
-												 RD_KAFKA_EVENT_OFFSET_COMMIT |
-												 RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG,
-											 error, error_size);
+	conf = de_kafka_conf_build(de_bootstrap_servers, de_kafka_config, defaults, fixed,
+							   RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT |
+								   RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG,
+							   error, error_size);
 	if (conf == NULL)
 		return false;
 

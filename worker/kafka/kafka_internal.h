@@ -14,18 +14,17 @@
 #include "worker/kafka/kafka.h"
 
 /*
- * A configuration with bootstrap_servers, client.id, the event API (no
- * callback runs on a library thread), kafka_config, and then the fixed
- * properties of the role, which win.  "fixed" is name, value, ..., NULL.
- * NULL with the reason in error.  The caller owns it.
+ * A configuration: the event API (no callback runs on a library thread),
+ * defaults of all handles, then those of the role, then the user's properties
+ * ("property=value, ..."), then bootstrap_servers (empty = none) and the fixed
+ * properties of the role, which win.  "defaults" and "fixed" are name, value,
+ * ..., NULL.  NULL with the reason in error.  The caller owns it.
  */
-extern rd_kafka_conf_t *de_kafka_conf_build(const char *const *fixed, int events,
+extern rd_kafka_conf_t *de_kafka_conf_build(const char *bootstrap_servers,
+											const char *properties,
+											const char *const *defaults,
+											const char *const *fixed, int events,
 											char *error, int error_size);
-
-/* The same with defaults of a role that kafka_config may override; NULL = none. */
-extern rd_kafka_conf_t *de_kafka_conf_build_with_defaults(const char *const *defaults,
-														  const char *const *fixed, int events,
-														  char *error, int error_size);
 
 /* rd_kafka_new with signals blocked; takes conf over, also when it fails. */
 extern rd_kafka_t *de_kafka_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,

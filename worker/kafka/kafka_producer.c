@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * kafka_producer.c
- *		The relay's producer.
+ *		A producer: the relay's, and whoever else writes to Kafka.
  *
- * What order and delivery rest on, all of it fixed:
+ * What order and delivery rest on, all of it fixed (the first two unless the
+ * caller can do without):
  *		enable.idempotence			the broker drops what a retry repeats and
  *									refuses what would overtake
  *		enable.gapless.guarantee	without it a refused record is skipped and
@@ -20,6 +21,18 @@
  * only its bytes).  They are the second line: RETRIABLE from
  * de_producer_send() is legal and rare.
  *
+ * The properties of the caller may override the defaults.  lz4: the headers of
+ * neighbours are nearly the same, so it saves most of the bytes; measured, it
+ * drains a backlog faster than no compression does (zstd: slower), and a single
+ * event arrives as soon.  topic.metadata.propagation.max.ms is how long a
+ * producer waits for a topic it cannot see.  The relay's were made, or taken to
+ * be there, before; of one that is gone all events behind it wait for that long
+ * until it is made again.
+ *
+ * The timeouts bound for how long a broker that stands still holds the
+ * partitions it led: what it was sent is sent to the new leader only when the
+ * old one's answer is given up.
+ *
  * Memory is by malloc: nothing here may throw while a handle exists that
  * nobody would destroy then.
  *
@@ -29,25 +42,8 @@
 
 #include <unistd.h>
 
-#include "extension/base/guc.h"
 #include "worker/kafka/kafka_internal.h"
 #include "worker/kafka/kafka_producer.h"
-
-/*
- * Properties that kafka_config may override.  lz4: the headers of neighbours
- * are nearly the same, so it saves most of the bytes; measured, it drains a
- * backlog faster than no compression does (zstd: slower), and a single event
- * arrives as soon.
- *
- * topic.metadata.propagation.max.ms: how long a producer waits for a topic it
- * cannot see.  Ours were made, or taken to be there, before; of one that is
- * gone all events behind it wait for that long until it is made again.
- */
-static const char *const producer_defaults[] = {
-	"compression.codec", "lz4",
-	"topic.metadata.propagation.max.ms", "5000",
-	NULL
-};
 
 /* Delivery reports taken out of an event at once. */
 #define PRODUCER_REPORTS 128
@@ -58,38 +54,36 @@ static const char *const producer_defaults[] = {
 /* Room in a request for what comes with the largest event: names of headers, framing. */
 #define PRODUCER_MESSAGE_OVERHEAD (64 * 1024)
 
-/*
- * Room in a request that an event has needed which was published before
- * max_event_size was lowered.  Not simply the setting's maximum, always: the
- * library sizes the buffers of its requests by that.
- */
-static int	producer_largest = 0;
-
-/*
- * Size of batches that no topic has refused yet, 0 = what kafka_config or the
- * library says.  See producer_shrink_batches().
- */
-static int	producer_batch_size = 0;
-
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
 							DeProduceCallback delivered, void *arg);
 static void producer_shrink_batches(DeProducer *producer, const char *topic);
 
 /*
- * Makes a producer; see kafka.h.  Throws out of memory only, and only before
+ * Makes a producer; see producer.h.  Throws out of memory only, and only before
  * there is a handle.
  */
 DeProducer *
-de_producer_create(char *error, int error_size)
+de_producer_create(const DeProducerOptions *options, char *error, int error_size)
 {
+	DeProducerLearned *learned = options->learned;
 	char		linger[16];
 	char		queue_kbytes[16];
 	char		message_bytes[16];
 	char		batch_size[16];
+	char		socket_timeout[16];
+	char		request_timeout[16];
 	size_t		batch_len = sizeof(batch_size);
+	const char *const defaults[] = {
+		"client.id", options->client_id,
+		"compression.codec", "lz4",
+		"topic.metadata.propagation.max.ms", "5000",
+		"socket.timeout.ms", socket_timeout,
+		"request.timeout.ms", request_timeout,
+		NULL
+	};
 	const char *const fixed[] = {
-		"enable.idempotence", "true",
-		"enable.gapless.guarantee", "true",
+		"enable.idempotence", options->idempotent ? "true" : "false",
+		"enable.gapless.guarantee", options->gapless ? "true" : "false",
 		"acks", "all",
 		"message.timeout.ms", "0",
 		"partitioner", "murmur2_random",
@@ -98,23 +92,25 @@ de_producer_create(char *error, int error_size)
 		"queue.buffering.max.kbytes", queue_kbytes,
 		"queue.buffering.max.messages", "10000000",
 		"message.max.bytes", message_bytes,
-		producer_batch_size > 0 ? "batch.size" : NULL, batch_size,
+		learned->batch_bytes > 0 ? "batch.size" : NULL, batch_size,
 		NULL
 	};
-	int			message_size = de_max_event_size * 1024 + PRODUCER_MESSAGE_OVERHEAD;
+	int			message_size = options->record_kb * 1024 + PRODUCER_MESSAGE_OVERHEAD;
 	rd_kafka_conf_t *conf;
 	DeProducer *producer;
 
-	message_size = Max(message_size, producer_largest);
-	snprintf(linger, sizeof(linger), "%d", de_relay_linger);
+	Assert(options->idempotent || !options->gapless);
+	message_size = Max(message_size, learned->record_bytes);
+	snprintf(linger, sizeof(linger), "%d", options->linger_ms);
+	snprintf(socket_timeout, sizeof(socket_timeout), "%d", options->socket_timeout_ms);
+	snprintf(request_timeout, sizeof(request_timeout), "%d", options->request_timeout_ms);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_size);
-	snprintf(batch_size, sizeof(batch_size), "%d", producer_batch_size);
+	snprintf(batch_size, sizeof(batch_size), "%d", learned->batch_bytes);
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d",
-			 de_relay_buffer_size + 2 * (message_size / 1024));
-	conf = de_kafka_conf_build_with_defaults(producer_defaults, fixed,
-											 RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
-												 RD_KAFKA_EVENT_LOG,
-											 error, error_size);
+			 options->buffer_kb + 2 * (message_size / 1024));
+	conf = de_kafka_conf_build(options->bootstrap_servers, options->properties, defaults, fixed,
+							   RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG,
+							   error, error_size);
 	if (conf == NULL)
 		return NULL;
 
@@ -145,6 +141,7 @@ de_producer_create(char *error, int error_size)
 		return NULL;
 	}
 
+	producer->learned = learned;
 	producer->message_size = message_size;
 	producer->batch_size = atoi(batch_size);
 
@@ -256,7 +253,7 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic,
 			needed += headers[i].name_len + Max(headers[i].value_len, 0) + 16;
 		if (needed > producer->message_size)
 		{
-			producer_largest = needed;
+			producer->learned->record_bytes = needed;
 			snprintf(error, error_size,
 					 "it is larger than durable_event.max_event_size is now, a new producer takes it");
 			return DE_KAFKA_FATAL;
@@ -349,8 +346,8 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
  * A topic has refused a batch for its size: its max.message.bytes is less than
  * batch.size.  Its events may well fit one by one, but batches of the next
  * producer would be refused again, which costs a producer each time; so that
- * one makes smaller ones.  Not taken back before another process, since nobody
- * tells when the topic takes more.
+ * one makes smaller ones.  Not taken back, since nobody tells when the topic
+ * takes more.
  */
 static void
 producer_shrink_batches(DeProducer *producer, const char *topic)
@@ -359,9 +356,9 @@ producer_shrink_batches(DeProducer *producer, const char *topic)
 
 	/* once for a producer, however many of its batches come back */
 	if (producer->batch_size <= PRODUCER_BATCH_MIN ||
-		(producer_batch_size > 0 && producer_batch_size <= size))
+		(producer->learned->batch_bytes > 0 && producer->learned->batch_bytes <= size))
 		return;
-	producer_batch_size = size;
+	producer->learned->batch_bytes = size;
 	ereport(LOG,
 			(errmsg("batches for Kafka will have at most %d bytes, topic \"%s\" refuses larger ones",
 					size, topic),

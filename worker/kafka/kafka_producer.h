@@ -31,6 +31,7 @@ struct DeProducer
 	rd_kafka_queue_t *queue;	/* the main one: reports, errors, logs */
 	rd_kafka_queue_t *admin_queue;	/* results of topic creations */
 	int			fd;				/* eventfd of both queues */
+	DeProducerLearned *learned; /* the caller's */
 	int			message_size;	/* largest record that it takes, in bytes */
 	int			batch_size;		/* of its batches, in bytes; 0 = unknown */
 	DeProducerTopic *topics;

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * producer.h
- *		An idempotent, gapless producer (kafka_producer.c).  kafka.h has what
- *		holds for all of its functions.
+ *		A producer of records (kafka_producer.c).  kafka.h has what holds for
+ *		all of its functions.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,10 +23,37 @@ typedef struct DeProduceReport
 } DeProduceReport;
 
 /*
- * An idempotent, gapless producer on bootstrap_servers and kafka_config.
- * NULL with the reason in error when the configuration is refused.
+ * What a producer finds out about topics and records that its successors are
+ * to be made with; the caller keeps it, zeroed before the first.
  */
-extern DeProducer *de_producer_create(char *error, int error_size);
+typedef struct DeProducerLearned
+{
+	int			record_bytes;	/* room in a request that a record has needed; 0 = as configured */
+	int			batch_bytes;	/* size of batches that no topic has refused; 0 = as configured */
+} DeProducerLearned;
+
+/* How a producer is to be; strings need last only for the call. */
+typedef struct DeProducerOptions
+{
+	const char *bootstrap_servers;
+	const char *properties;		/* more of librdkafka's, as in durable_event.kafka_config */
+	const char *client_id;		/* unless properties say another */
+	bool		idempotent;		/* no duplicates by retries, no overtaking within a partition */
+	bool		gapless;		/* dead when a record is refused, so that none follows it */
+	int			linger_ms;
+	int			buffer_kb;		/* of records, besides two of the largest */
+	int			record_kb;		/* largest record that is expected */
+	int			socket_timeout_ms;	/* for an answer, unless properties say another */
+	int			request_timeout_ms; /* of that, for the replicas; the same */
+	DeProducerLearned *learned;
+} DeProducerOptions;
+
+/*
+ * A producer that has acks of all replicas in sync and gives nothing up by
+ * time.  NULL with the reason in error when the configuration is refused.
+ */
+extern DeProducer *de_producer_create(const DeProducerOptions *options,
+									  char *error, int error_size);
 
 /* becomes readable when de_producer_poll has something to return */
 extern int	de_producer_fd(DeProducer *producer);

@@ -1,94 +1,40 @@
 /*-------------------------------------------------------------------------
  *
  * sender.c
- *		The relay's Kafka side.
+ *		The order in which events go to Kafka, and what has arrived.
  *
  * Order.  Events go to the producer in the order of their ids, and a producer
  * keeps the order of each partition or dies (kafka_producer.c).  When it dies,
  * or anything in flight is given back to us, nothing later may be sent by
  * anybody before the first of what was not acknowledged: the producer is given
- * up as a whole, the window forgotten, and its successor begins after the
- * acknowledged position ("rewind").  The successor is not made before the
- * threads of its predecessor have ended and closed their connections, or both
- * would be sending.  What a broker had already received by then it may still
- * append afterwards; that is the gap of at-least-once that README.md,
- * "Guarantees", names.
+ * up as a whole (link.c), the window forgotten, and its successor begins after
+ * the acknowledged position ("rewind").
  *
  * What is repeated by a rewind is at most the window (G6), which
  * relay_buffer_size bounds.
  *
- * An event that Kafka refuses for good is neither skipped nor overtaken.
- * Until topics can be parked, it stops everything: it is named in last_error
- * and tried again with backoff.  A broker refuses a request as a whole, though,
- * whichever of its events is to blame.  So up to the last event of what was
- * refused they are sent one by one, with nothing else in flight: that finds the
- * one, and further attempts repeat none of the events around it that other
- * partitions have taken.  The window may hold tens of thousands, which one by
- * one would take minutes, so each group that is acknowledged doubles the next,
- * and the next refusal begins with one again.
+ * What is wrong is told once, and that it is over (health.c); what the library
+ * reports each second in between goes to last_error only.  An event that Kafka
+ * refuses for good is searched for (suspect.c) and named.
  *
- * Failures are told once: one LOG line when events cease to get through, one
- * when they do again.  What the library reports each second in between goes to
- * last_error only.
- *
- * Kafka is taken to be away when events are in flight and nothing was
- * acknowledged for a while.  The library's own word that all brokers are down
- * shortens that wait and is not enough: it says so too when the last idle
- * connection is closed, and never takes it back.
- *
- * One partition without a leader holds the acknowledged position, and with the
- * window or the buffer full of its events everything (until topics have a
- * credit of their own).  Others' acknowledgements would hide that for long, so
- * the oldest event in flight is watched by itself and named ("stalled").
- *
- * Main thread of the relay only.  The exit callback may come at any point, so
- * the producer is let go of in one assignment.
+ * Main thread of the relay only.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
-#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "extension/base/clock.h"
 #include "extension/base/guc.h"
-#include "worker/base/backoff.h"
-#include "worker/kafka/producer.h"
 #include "worker/life/worker.h"
 #include "worker/relay/envelope.h"
+#include "worker/relay/health.h"
+#include "worker/relay/link.h"
 #include "worker/relay/sender.h"
+#include "worker/relay/suspect.h"
 #include "worker/relay/window.h"
-
-/* Before another attempt with a new producer. */
-#define SENDER_RETRY_MIN_MS 1000
-#define SENDER_RETRY_MAX_MS 30000
-
-/* Nothing acknowledged for so long: away; the first after all brokers were reported down. */
-#define SENDER_AWAY_DOWN_MS 1500
-#define SENDER_AWAY_SILENT_MS 10000
-
-/* The oldest event in flight not acknowledged for so long, though later ones may be. */
-#define SENDER_STALLED_MS 10000
-
-/*
- * Others get through if they are acknowledged so much later than the last of
- * its predecessors.  So long it may still come after them: when Kafka answers
- * again after a standstill, its partition need not be the first.
- */
-#define SENDER_OVERTAKEN_MS 1000
-#define SENDER_OVERTAKEN_GRACE_MS 3000
-
-/* How long a dead producer's reports are waited for, which say what killed it. */
-#define SENDER_LAST_WORDS_MS 200
-
-/* How long a producer that is to be replaced may take to finish. */
-#define SENDER_RETIRE_MS 3000
-
-/* A predecessor that has not ended by then never will: a new process is needed. */
-#define SENDER_TEARDOWN_MS 60000
 
 /*
  * What a record costs besides its bytes: the library's structures for it and
@@ -104,70 +50,44 @@
 #define SENDER_WINDOW_MAX (1024 * 1024)
 #define SENDER_WINDOW_SIZE(buffer_kb) Min(SENDER_WINDOW_MAX, (buffer_kb) *2)
 
-/* Events in flight together at most while the one that was refused is looked for. */
-#define SENDER_ALONE_MAX 4096
+/* With something in flight, silence is looked at so often. */
+#define SENDER_WATCH_MS 500
 
 struct DeSender
 {
 	DeDatabase *db;
 	DeTopics   *topics;
-	DeProducer *producer;		/* NULL = none */
-	WaitEventSet *wait_set;
+	DeLink	   *link;
 	DeWindow   *window;
 	int			window_size;
+	uint32		rewinds;
 	DeEnvelope	envelope;
 	MemoryContext context;		/* of the envelope: of one producer's life */
-	bool		enabled;
-	uint32		rewinds;
 
-	/* this producer */
-	bool		connected;		/* a broker has answered */
-	bool		down_notice;	/* all brokers were reported down since the last answer */
-	int64		polled_at;		/* begin of this turn */
-	int64		active_at;		/* when Kafka last answered or was last given something to do */
-	int64		dead_at;		/* it reported its death; 0 = alive */
-	bool		refused;		/* of a refused event */
-	int64		retire_at;		/* give it up then at the latest; 0 = it may stay */
-
-	/* the next one */
-	int			attempts;		/* producers given up in a row */
-	int64		retry_at;
-	int64		teardown_since; /* 0 = no predecessor left */
-
-	/* what is wrong */
-	bool		failing;		/* told in the log, not yet taken back */
-	int64		failing_since;
-	int			failures;
-	int64		alone_until;	/* events up to this id are sent in small groups; 0 = none */
-	int			alone_limit;	/* size of a group */
-	int			alone_left;		/* of that, not sent yet */
-	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
-	int64		front_acked;	/* the acknowledged position, and since when it stands */
-	int64		front_since;
-	int64		overtaken_at;	/* when others got through after that; 0 = not yet */
-	int64		stalled_at;		/* front_since of a stall that was told; 0 = none */
+	DeHealth	health;
+	DeSuspect	suspect;
+	int64		turn;			/* when this turn began */
+	bool		refused;		/* this producer dies of a refused event */
 	bool		topic_trouble;	/* the event at hand waits for a topic that cannot be made */
+	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
 	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
-	char		reason[DE_KAFKA_ERROR_SIZE];	/* why it reported its death */
 
-	TimestampTz reported_oldest;
-
-	/* figures not yet in shared memory */
+	/* figures, not yet in shared memory */
 	uint64		events_acked;
 	uint64		bytes_acked;
 	uint64		produce_errors;
+	TimestampTz reported_oldest;
 };
 
 static void sender_size_window(DeSender *sender);
-static void sender_build(DeSender *sender, int64 now);
-static void sender_drop_producer(DeSender *sender);
-static void sender_give_up(DeSender *sender, const char *reason);
+static void sender_make_producer(DeSender *sender);
+static void sender_end_producer(DeSender *sender);
 static void sender_trouble(DeSender *sender, const char *reason);
-static void sender_check_away(DeSender *sender, int64 now);
-static void sender_check_stalled(DeSender *sender, int64 now);
-static void sender_check_recovered(DeSender *sender, int64 now);
+static void sender_check_health(DeSender *sender);
+static void sender_say_away(DeSender *sender, int silent_ms);
+static DeTopic *sender_find_topic(DeSender *sender, const DeOutboxEvent *event);
 static void sender_refused(DeSender *sender, int64 id, const char *topic, const char *error);
-static void sender_delivered(void *arg, const DeProduceReport *delivery);
+static void sender_reported(void *arg, const DeProduceReport *report);
 static void sender_notice(void *arg, const DeKafkaNotice *notice);
 
 /*
@@ -180,6 +100,7 @@ de_sender_create(DeDatabase *db, MemoryContext parent, DeTopics *topics)
 
 	sender->db = db;
 	sender->topics = topics;
+	sender->link = de_link_create(parent);
 	sender->context = AllocSetContextCreate(parent, "durable_event sender",
 											ALLOCSET_SMALL_SIZES);
 	sender_size_window(sender);
@@ -219,7 +140,7 @@ void
 de_sender_begin(DeSender *sender, int64 position)
 {
 	de_window_reset(sender->window, position);
-	sender->alone_until = 0;
+	memset(&sender->suspect, 0, sizeof(DeSuspect));
 	/* the event at hand is none any more */
 	sender->topic_trouble = false;
 	sender->rewinds++;
@@ -231,19 +152,9 @@ de_sender_begin(DeSender *sender, int64 position)
 void
 de_sender_enable(DeSender *sender, bool enabled)
 {
-	if (sender->enabled == enabled)
-		return;
-	sender->enabled = enabled;
-	if (enabled)
-	{
-		sender->retry_at = 0;
-		sender->attempts = 0;
-	}
-	else
-	{
-		de_sender_reconfigure(sender);
-		sender->failing = false;
-	}
+	de_link_enable(sender->link, enabled);
+	if (!enabled)
+		sender->health.failing = false;
 }
 
 /*
@@ -252,11 +163,7 @@ de_sender_enable(DeSender *sender, bool enabled)
 void
 de_sender_reconfigure(DeSender *sender)
 {
-	if (sender->producer != NULL && sender->retire_at == 0)
-		sender->retire_at = de_monotonic_ms() + SENDER_RETIRE_MS;
-	/* a producer that could not be made, or that failed, may do now */
-	sender->retry_at = 0;
-	sender->attempts = 0;
+	de_link_reconfigure(sender->link);
 }
 
 /*
@@ -265,133 +172,72 @@ de_sender_reconfigure(DeSender *sender)
 void
 de_sender_run(DeSender *sender)
 {
-	int64		now = de_monotonic_ms();
+	DeProducer *producer;
 
-	if (sender->producer == NULL)
-	{
-		if (sender->enabled && now >= sender->retry_at)
-			sender_build(sender, now);
-		if (sender->producer == NULL)
-			return;
-	}
+	sender->turn = de_monotonic_ms();
+	if (de_link_is_due(sender->link, sender->turn))
+		sender_make_producer(sender);
+	producer = de_link_producer(sender->link);
+	if (producer == NULL)
+		return;
 
-	sender->polled_at = now;
-	de_producer_poll(sender->producer, sender_delivered, sender_notice, sender);
+	de_producer_poll(producer, sender_reported, sender_notice, sender);
+	de_suspect_passed(&sender->suspect, de_window_acked(sender->window));
+	if (de_link_check_connected(sender->link))
+		de_health_active(&sender->health, sender->turn);
+	if (de_link_is_connected(sender->link))
+		de_topics_run(sender->topics, producer);
 
-	if (sender->alone_until != 0 && de_window_acked(sender->window) >= sender->alone_until)
-		sender->alone_until = 0;
-	if (!sender->connected && de_producer_has_connected(sender->producer))
-	{
-		sender->connected = true;
-		sender->active_at = now;
-	}
-	if (sender->connected)
-		de_topics_run(sender->topics, sender->producer);
-
-	if (sender->dead_at != 0 &&
-		(sender->refused || now - sender->dead_at >= SENDER_LAST_WORDS_MS ||
-		 de_window_unacked(sender->window) == 0))
-		sender_give_up(sender, sender->reason);
-	else if (sender->retire_at != 0 &&
-			 (now >= sender->retire_at || de_window_unacked(sender->window) == 0 ||
-			  de_sender_is_away(sender)))
-		sender_drop_producer(sender);
+	if (de_link_takes(sender->link))
+		sender_check_health(sender);
 	else
-	{
-		sender_check_stalled(sender, now);
-		sender_check_away(sender, now);
-		sender_check_recovered(sender, now);
-	}
+		sender_end_producer(sender);
 }
 
 /*
- * Makes a producer, once its predecessor has ended.
+ * Makes a producer; its predecessor has ended.
  */
 static void
-sender_build(DeSender *sender, int64 now)
+sender_make_producer(DeSender *sender)
 {
 	char		error[DE_KAFKA_ERROR_SIZE];
 	MemoryContext old;
-	int			fd;
-
-	if (!de_kafka_teardown_wait(0))
-	{
-		if (now - sender->teardown_since >= SENDER_TEARDOWN_MS)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("connections to Kafka did not end within %d seconds",
-							SENDER_TEARDOWN_MS / 1000),
-					 errdetail("A new process will take over.")));
-		return;
-	}
 
 	sender_size_window(sender);
-	sender->producer = de_producer_create(error, sizeof(error));
-	if (sender->producer == NULL)
+	if (!de_link_make(sender->link, sender->turn, error, sizeof(error)))
 	{
-		/* nothing but other settings will change that, and they reset retry_at */
-		sender->retry_at = now + SENDER_RETRY_MAX_MS;
 		sender_trouble(sender, error);
 		return;
 	}
-	fd = de_producer_fd(sender->producer);
-	if (sender->wait_set != NULL)
-		FreeWaitEventSet(sender->wait_set);
-	sender->wait_set = NULL;
-	sender->wait_set = de_worker_create_wait_set(1, &fd);
-
 	MemoryContextReset(sender->context);
 	old = MemoryContextSwitchTo(sender->context);
 	de_envelope_init(&sender->envelope, pstrdup(de_source));
 	MemoryContextSwitchTo(old);
-
-	sender->connected = false;
-	sender->down_notice = false;
-	sender->active_at = now;
-	sender->dead_at = 0;
+	de_health_begin(&sender->health, sender->turn);
 	sender->refused = false;
-	sender->retire_at = 0;
 }
 
 /*
- * Lets go of the producer and forgets what it had in flight.
+ * Lets go of a producer that is to go, if it may already, and forgets what it
+ * had in flight.
  */
 static void
-sender_drop_producer(DeSender *sender)
+sender_end_producer(DeSender *sender)
 {
-	DeProducer *producer = sender->producer;
+	DeLinkState was = de_link_end(sender->link, sender->turn,
+								  de_window_unacked(sender->window) == 0,
+								  de_sender_is_away(sender));
 
-	/* a set must not hold a descriptor that is closed elsewhere and may be given out again */
-	if (sender->wait_set != NULL)
-		FreeWaitEventSet(sender->wait_set);
-	sender->wait_set = NULL;
-	sender->producer = NULL;
-	sender->connected = false;
-	sender->dead_at = 0;
-	sender->refused = false;
-	sender->retire_at = 0;
-	sender->teardown_since = de_monotonic_ms();
-	de_producer_destroy(producer);
-	de_topics_restart(sender->topics, sender->alone_until != 0 ? sender->refused_topic : NULL);
+	if (was == DE_LINK_DOWN)
+		return;
+	if (was == DE_LINK_DYING)
+		sender_trouble(sender, de_link_reason(sender->link));
+	/* with a refused event goes what the producer knew of its topic: that it is not there, say */
+	de_topics_restart(sender->topics,
+					  de_suspect_any(&sender->suspect) ? sender->refused_topic : NULL);
 	de_window_reset(sender->window, de_window_acked(sender->window));
-	/* what stalled is in flight no more, which is not the same as acknowledged */
-	sender->stalled_at = 0;
-	sender->front_acked = -1;
+	de_health_forget_front(&sender->health);
 	sender->rewinds++;
-}
-
-/*
- * Gives the producer up because it failed.
- */
-static void
-sender_give_up(DeSender *sender, const char *reason)
-{
-	sender->attempts++;
-	sender->retry_at = de_monotonic_ms() +
-		de_backoff_ms(sender->attempts, SENDER_RETRY_MIN_MS, SENDER_RETRY_MAX_MS,
-					  pg_prng_double(&pg_global_prng_state));
-	sender_trouble(sender, reason);
-	sender_drop_producer(sender);
 }
 
 /*
@@ -401,114 +247,83 @@ static void
 sender_trouble(DeSender *sender, const char *reason)
 {
 	de_relay_report_error(sender->db, reason);
-	sender->failures++;
-	if (sender->failing)
-		return;
-	sender->failing = true;
-	sender->failing_since = de_monotonic_ms();
-	sender->failures = 1;
-	ereport(LOG,
-			(errmsg("could not send events to Kafka, trying again until it succeeds"),
-			 errdetail("%s", reason)));
+	if (de_health_fail(&sender->health, de_monotonic_ms()))
+		ereport(LOG,
+				(errmsg("could not send events to Kafka, trying again until it succeeds"),
+				 errdetail("%s", reason)));
 }
 
 /*
- * Is Kafka silent although there is something to answer?
+ * Asks the three questions of health.h, and tells what is new.
  */
 static void
-sender_check_away(DeSender *sender, int64 now)
+sender_check_health(DeSender *sender)
 {
-	int64		silent = now - sender->active_at;
+	DeHealth   *health = &sender->health;
+	DeHealthView view = {
+		.now = sender->turn,
+		.acked = de_window_acked(sender->window),
+		.in_flight = de_window_unacked(sender->window) > 0,
+		.connected = de_link_is_connected(sender->link),
+		.replaced = de_link_attempts(sender->link) > 0,
+		.refused = de_suspect_any(&sender->suspect) || sender->topic_trouble
+	};
+	char		reason[DE_KAFKA_ERROR_SIZE];
+	int			seconds;
+	int			silent_ms;
 
-	if (sender->failing || (sender->connected && de_window_unacked(sender->window) == 0))
-		return;
-	if (silent < (sender->down_notice ? SENDER_AWAY_DOWN_MS : SENDER_AWAY_SILENT_MS))
-		return;
-	if (sender->stalled_at != 0)
+	switch (de_health_front(health, &view, &seconds))
 	{
-		char		reason[DE_KAFKA_ERROR_SIZE];
+		case DE_FRONT_STALLED:
+			snprintf(reason, sizeof(reason),
+					 "event %lld is not acknowledged for %d seconds, though later ones are: its partition may have no leader",
+					 (long long) view.acked + 1, DE_HEALTH_STALLED_MS / 1000);
+			de_relay_report_error(sender->db, reason);
+			ereport(LOG,
+					(errmsg("an event does not reach Kafka and holds back others"),
+					 errdetail("%s", reason)));
+			break;
+		case DE_FRONT_MOVED:
+			ereport(LOG,
+					(errmsg("the event that held back others reached Kafka after %d seconds",
+							seconds)));
+			break;
+		case DE_FRONT_SAME:
+			break;
+	}
+	if (de_health_away(health, &view, &silent_ms))
+		sender_say_away(sender, silent_ms);
+	if (de_health_recovered(health, &view, &seconds))
+	{
+		sender->notice[0] = '\0';
+		ereport(LOG,
+				(errmsg("events reach Kafka again after %d seconds", seconds),
+				 errdetail_plural("%d failure was counted.", "%d failures were counted.",
+								  health->failures, health->failures)));
+	}
+}
 
+/*
+ * Kafka is silent although there is something to answer: says why, as far as
+ * is known.
+ */
+static void
+sender_say_away(DeSender *sender, int silent_ms)
+{
+	char		reason[DE_KAFKA_ERROR_SIZE];
+
+	if (sender->health.stalled_since != 0)
 		/* Kafka is there: what is in flight now is all behind that event */
 		snprintf(reason, sizeof(reason),
 				 "event %lld is not acknowledged for %d seconds, and what may be in flight behind it is used up: its partition may have no leader",
 				 (long long) de_window_acked(sender->window) + 1,
-				 (int) ((now - sender->stalled_at) / 1000));
-		sender_trouble(sender, reason);
-	}
+				 (int) ((sender->turn - sender->health.stalled_since) / 1000));
 	else if (sender->notice[0] != '\0')
-		sender_trouble(sender, sender->notice);
+		strlcpy(reason, sender->notice, sizeof(reason));
 	else
-	{
-		char		reason[DE_KAFKA_ERROR_SIZE];
-
 		snprintf(reason, sizeof(reason), "no answer from \"%s\" for %d seconds",
-				 de_bootstrap_servers, (int) (silent / 1000));
-		sender_trouble(sender, reason);
-	}
-}
-
-/*
- * Does the oldest event in flight wait, although others get through?  Says
- * so, and that it is over.
- */
-static void
-sender_check_stalled(DeSender *sender, int64 now)
-{
-	int64		acked = de_window_acked(sender->window);
-	char		reason[DE_KAFKA_ERROR_SIZE];
-
-	if (acked != sender->front_acked || de_window_unacked(sender->window) == 0)
-	{
-		if (sender->stalled_at != 0)
-			ereport(LOG,
-					(errmsg("the event that held back others reached Kafka after %lld seconds",
-							(long long) ((now - sender->stalled_at + 500) / 1000))));
-		sender->stalled_at = 0;
-		sender->front_acked = acked;
-		sender->front_since = now;
-		sender->overtaken_at = 0;
-		return;
-	}
-	if (sender->overtaken_at == 0 &&
-		sender->active_at - sender->front_since >= SENDER_OVERTAKEN_MS)
-		sender->overtaken_at = now;
-	/* that nothing gets through is the more general complaint */
-	if (sender->stalled_at != 0 || sender->failing ||
-		now - sender->front_since < SENDER_STALLED_MS ||
-		sender->overtaken_at == 0 || now - sender->overtaken_at < SENDER_OVERTAKEN_GRACE_MS)
-		return;
-	sender->stalled_at = sender->front_since;
-	snprintf(reason, sizeof(reason),
-			 "event %lld is not acknowledged for %d seconds, though later ones are: its partition may have no leader",
-			 (long long) acked + 1, SENDER_STALLED_MS / 1000);
-	de_relay_report_error(sender->db, reason);
-	ereport(LOG,
-			(errmsg("an event does not reach Kafka and holds back others"),
-			 errdetail("%s", reason)));
-}
-
-/*
- * Takes a failure back when nothing is left of it.
- */
-static void
-sender_check_recovered(DeSender *sender, int64 now)
-{
-	if (!sender->failing || sender->alone_until != 0 || sender->topic_trouble || !sender->connected)
-		return;
-	/* a producer died: that its successor has connected proves nothing yet, that it lives does */
-	if (sender->attempts > 0 &&
-		(de_window_unacked(sender->window) > 0 || now - sender->active_at < SENDER_AWAY_SILENT_MS))
-		return;
-	/* with something in flight, only an answer to it counts */
-	if (de_window_unacked(sender->window) > 0 && sender->active_at <= sender->failing_since)
-		return;
-	sender->failing = false;
-	sender->notice[0] = '\0';
-	ereport(LOG,
-			(errmsg("events reach Kafka again after %lld seconds",
-					(long long) ((now - sender->failing_since + 500) / 1000)),
-			 errdetail_plural("%d failure was counted.", "%d failures were counted.",
-							  sender->failures, sender->failures)));
+				 de_bootstrap_servers, silent_ms / 1000);
+	sender_trouble(sender, reason);
 }
 
 /*
@@ -517,68 +332,38 @@ sender_check_recovered(DeSender *sender, int64 now)
 bool
 de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 {
+	DeProducer *producer = de_link_producer(sender->link);
 	char		error[DE_KAFKA_ERROR_SIZE];
 	DeTopic    *topic;
 	DeKafkaOutcome outcome;
 	Size		bytes;
 	int			overhead;
 
-	if (sender->producer == NULL || sender->dead_at != 0 || sender->retire_at != 0)
+	if (!de_link_takes(sender->link) || de_window_is_full(sender->window) ||
+		!de_suspect_may_send(&sender->suspect, de_window_unacked(sender->window)))
 		return false;
-	if (de_window_is_full(sender->window))
-		return false;
-	if (sender->alone_until != 0)
-	{
-		if (de_window_unacked(sender->window) == 0)
-			sender->alone_left = sender->alone_limit;
-		else if (sender->alone_left == 0)
-			return false;
-	}
-
-	topic = de_topics_find(sender->topics, event->event_type, event->event_type_len);
+	topic = sender_find_topic(sender, event);
 	if (topic == NULL)
-	{
-		if (!sender->topic_trouble)
-		{
-			snprintf(error, sizeof(error),
-					 "event %lld is of the type \"%.*s\", which is not registered and makes no legal topic name",
-					 (long long) event->id, Min(event->event_type_len, 200), event->event_type);
-			sender_trouble(sender, error);
-		}
-		sender->topic_trouble = true;
 		return false;
-	}
-	if (topic->state != DE_TOPIC_READY)
-	{
-		if (topic->state == DE_TOPIC_FAILED && !sender->topic_trouble)
-		{
-			snprintf(error, sizeof(error), "could not create topic \"%s\" for event %lld: %s",
-					 topic->name, (long long) event->id, topic->error);
-			sender_trouble(sender, error);
-			sender->topic_trouble = true;
-		}
-		return false;
-	}
-	sender->topic_trouble = false;
 
 	de_envelope_fill(&sender->envelope, event);
 	bytes = event->payload_len + event->key_len + sender->envelope.bytes;
 	overhead = Min(SENDER_RECORD_COST + sender->envelope.n * SENDER_HEADER_COST, PG_UINT16_MAX);
 	if (de_window_unacked(sender->window) == 0)
-		sender->active_at = de_monotonic_ms();	/* from now on an answer is due */
+		de_health_active(&sender->health, de_monotonic_ms());	/* from now on an answer is due */
 	else if (de_window_cost(sender->window) + bytes + overhead >
 			 (Size) de_relay_buffer_size * 1024)
 		return false;
 
 	if (topic->handle == NULL)
-		topic->handle = de_producer_topic(sender->producer, topic->name);
+		topic->handle = de_producer_topic(producer, topic->name);
 	if (topic->handle == NULL)
 	{
 		snprintf(error, sizeof(error), "the library refuses the name of the topic");
 		outcome = DE_KAFKA_REFUSED;
 	}
 	else
-		outcome = de_producer_send(sender->producer, topic->handle,
+		outcome = de_producer_send(producer, topic->handle,
 								   event->key, event->key_len, event->payload,
 								   event->payload_len,
 								   sender->envelope.headers, sender->envelope.n,
@@ -588,25 +373,51 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 		case DE_KAFKA_OK:
 			de_window_add(sender->window, event->id, event->created_at, (uint32) bytes,
 						  (uint16) overhead);
-			if (sender->alone_left > 0)
-				sender->alone_left--;
+			de_suspect_sent(&sender->suspect);
 			return true;
 		case DE_KAFKA_RETRIABLE:
 			break;				/* full: its next report wakes us */
 		case DE_KAFKA_REFUSED:
 			/* first those before it: the producer goes with it */
-			sender->alone_until = Max(sender->alone_until, event->id);
-			sender->alone_limit = 1;
-			sender->alone_left = 0;
 			if (de_window_unacked(sender->window) == 0)
 				sender_refused(sender, event->id, topic->name, error);
+			else
+				de_suspect_refused(&sender->suspect, event->id);
 			break;
 		case DE_KAFKA_FATAL:
-			sender->dead_at = de_monotonic_ms();
-			strlcpy(sender->reason, error, sizeof(sender->reason));
+			de_link_fail(sender->link, de_monotonic_ms(), error, false);
 			break;
 	}
 	return false;
+}
+
+/*
+ * The topic of an event, if it is there; NULL = the event has to wait, and the
+ * reason is told unless it is only a matter of moments.
+ */
+static DeTopic *
+sender_find_topic(DeSender *sender, const DeOutboxEvent *event)
+{
+	DeTopic    *topic = de_topics_find(sender->topics, event->event_type, event->event_type_len);
+	char		error[DE_KAFKA_ERROR_SIZE];
+
+	if (topic != NULL && topic->state == DE_TOPIC_READY)
+	{
+		sender->topic_trouble = false;
+		return topic;
+	}
+	if (sender->topic_trouble || (topic != NULL && topic->state != DE_TOPIC_FAILED))
+		return NULL;
+	sender->topic_trouble = true;
+	if (topic == NULL)
+		snprintf(error, sizeof(error),
+				 "event %lld is of the type \"%.*s\", which is not registered and makes no legal topic name",
+				 (long long) event->id, Min(event->event_type_len, 200), event->event_type);
+	else
+		snprintf(error, sizeof(error), "could not create topic \"%s\" for event %lld: %s",
+				 topic->name, (long long) event->id, topic->error);
+	sender_trouble(sender, error);
+	return NULL;
 }
 
 /*
@@ -617,56 +428,57 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 static void
 sender_refused(DeSender *sender, int64 id, const char *topic, const char *error)
 {
-	sender->alone_until = Max(sender->alone_until, id);
-	sender->alone_limit = 1;
+	char		reason[DE_KAFKA_ERROR_SIZE];
+
+	de_suspect_refused(&sender->suspect, id);
 	/* a request's events are refused together: the first one is named */
 	if (sender->refused)
 		return;
-	strlcpy(sender->refused_topic, topic, sizeof(sender->refused_topic));
-	snprintf(sender->reason, sizeof(sender->reason),
-			 "event %lld for topic \"%s\" was refused: %s", (long long) id, topic, error);
 	sender->refused = true;
-	if (sender->dead_at == 0)
-		sender->dead_at = de_monotonic_ms();
+	strlcpy(sender->refused_topic, topic, sizeof(sender->refused_topic));
+	snprintf(reason, sizeof(reason), "event %lld for topic \"%s\" was refused: %s",
+			 (long long) id, topic, error);
+	de_link_fail(sender->link, de_monotonic_ms(), reason, true);
 }
 
 /*
- * A delivery report.
+ * What became of an event.
  */
 static void
-sender_delivered(void *arg, const DeProduceReport *delivery)
+sender_reported(void *arg, const DeProduceReport *report)
 {
 	DeSender   *sender = arg;
+	char		reason[DE_KAFKA_ERROR_SIZE];
 	int64		id;
 	uint32		bytes;
 
-	if (delivery->outcome == DE_KAFKA_OK)
+	if (report->outcome == DE_KAFKA_OK)
 	{
-		if (!de_window_ack(sender->window, delivery->token, &bytes))
+		if (!de_window_ack(sender->window, report->token, &bytes))
 			return;				/* of before a reset */
 		sender->events_acked++;
 		sender->bytes_acked += bytes;
-		sender->attempts = 0;
-		sender->down_notice = false;
-		sender->active_at = Max(sender->active_at, sender->polled_at);
-		if (sender->alone_until != 0 && sender->alone_left == 0 &&
-			de_window_unacked(sender->window) == 0)
-			sender->alone_limit = Min(sender->alone_limit * 2, SENDER_ALONE_MAX);
+		de_link_proved(sender->link);
+		de_health_acknowledged(&sender->health, sender->turn);
+		de_suspect_acknowledged(&sender->suspect, de_window_unacked(sender->window));
 		return;
 	}
 
-	id = de_window_id(sender->window, delivery->token);
+	id = de_window_id(sender->window, report->token);
 	if (id < 0)
 		return;
 	sender->produce_errors++;
-	if (delivery->outcome == DE_KAFKA_REFUSED)
-		sender_refused(sender, id, delivery->topic, delivery->error);
-	else if (sender->dead_at == 0)
-		snprintf(sender->reason, sizeof(sender->reason), "event %lld for topic \"%s\": %s",
-				 (long long) id, delivery->topic, delivery->error);
-	/* whatever it was: what follows it must not be sent before it */
-	if (sender->dead_at == 0)
-		sender->dead_at = de_monotonic_ms();
+	if (report->outcome == DE_KAFKA_REFUSED)
+	{
+		sender_refused(sender, id, report->topic, report->error);
+		return;
+	}
+	/* whatever it was: what follows it must not be sent before it; the first one says why */
+	if (de_link_state(sender->link) == DE_LINK_DYING)
+		return;
+	snprintf(reason, sizeof(reason), "event %lld for topic \"%s\": %s",
+			 (long long) id, report->topic, report->error);
+	de_link_fail(sender->link, de_monotonic_ms(), reason, false);
 }
 
 /*
@@ -679,18 +491,17 @@ sender_notice(void *arg, const DeKafkaNotice *notice)
 
 	if (notice->fatal)
 	{
+		/* what it says is more than an event's failure, and less than a refusal */
 		if (!sender->refused)
-			strlcpy(sender->reason, notice->text, sizeof(sender->reason));
-		if (sender->dead_at == 0)
-			sender->dead_at = de_monotonic_ms();
+			de_link_fail(sender->link, de_monotonic_ms(), notice->text, false);
 		return;
 	}
 	if (notice->all_brokers_down)
-		sender->down_notice = true;
+		sender->health.down = true;
 	/* "1/1 brokers are down" says less than what came before it */
 	if (!notice->all_brokers_down || sender->notice[0] == '\0')
 		strlcpy(sender->notice, notice->text, sizeof(sender->notice));
-	if (sender->failing)
+	if (sender->health.failing)
 		de_relay_report_error(sender->db, sender->notice);
 }
 
@@ -727,14 +538,13 @@ de_sender_acked(DeSender *sender)
 int64
 de_sender_limit(DeSender *sender)
 {
-	return sender->alone_until != 0 ? sender->alone_until : PG_INT64_MAX;
+	return de_suspect_any(&sender->suspect) ? sender->suspect.until : PG_INT64_MAX;
 }
 
 bool
 de_sender_has_credit(DeSender *sender)
 {
-	return sender->producer != NULL && sender->dead_at == 0 && sender->retire_at == 0 &&
-		!de_window_is_full(sender->window) &&
+	return de_link_takes(sender->link) && !de_window_is_full(sender->window) &&
 		de_window_cost(sender->window) < (Size) de_relay_buffer_size * 1024;
 }
 
@@ -747,7 +557,7 @@ de_sender_unacked(DeSender *sender)
 bool
 de_sender_is_connected(DeSender *sender)
 {
-	return sender->producer != NULL && sender->connected && !sender->failing;
+	return de_link_is_connected(sender->link) && !sender->health.failing;
 }
 
 /*
@@ -757,8 +567,8 @@ de_sender_is_connected(DeSender *sender)
 bool
 de_sender_is_away(DeSender *sender)
 {
-	return sender->producer == NULL ||
-		(sender->failing && !sender->topic_trouble && sender->alone_until == 0);
+	return de_link_state(sender->link) == DE_LINK_DOWN ||
+		(sender->health.failing && !sender->topic_trouble && !de_suspect_any(&sender->suspect));
 }
 
 /*
@@ -811,25 +621,17 @@ long
 de_sender_timeout(DeSender *sender)
 {
 	int64		now = de_monotonic_ms();
+	long		timeout = de_link_timeout(sender->link, now);
 	int64		next;
 
-	if (sender->producer == NULL)
-	{
-		if (!sender->enabled)
-			return DE_MAX_WAIT_MS;
-		/* a predecessor's end wakes nobody */
-		return sender->retry_at > now ? (long) Min(sender->retry_at - now, DE_MAX_WAIT_MS) :
-										20;
-	}
-	if (sender->dead_at != 0 || sender->retire_at != 0)
-		return 20;
-	/* that a broker has answered wakes nobody */
-	if (!sender->connected)
-		return now - sender->active_at < SENDER_AWAY_DOWN_MS ? 20 : 250;
+	if (de_link_state(sender->link) != DE_LINK_UP)
+		return timeout;
 	next = de_topics_next(sender->topics);
 	if (next <= now)
 		return 0;
-	return (long) Min(next - now, de_window_unacked(sender->window) > 0 ? 500 : DE_MAX_WAIT_MS);
+	if (de_window_unacked(sender->window) > 0)
+		timeout = Min(timeout, SENDER_WATCH_MS);
+	return (long) Min(next - now, timeout);
 }
 
 /*
@@ -838,9 +640,7 @@ de_sender_timeout(DeSender *sender)
 WaitEventSet *
 de_sender_wait_set(DeSender *sender)
 {
-	if (sender->wait_set == NULL)
-		sender->wait_set = de_worker_create_wait_set(0, NULL);
-	return sender->wait_set;
+	return de_link_wait_set(sender->link);
 }
 
 /*
@@ -849,9 +649,5 @@ de_sender_wait_set(DeSender *sender)
 void
 de_sender_abandon(DeSender *sender)
 {
-	DeProducer *producer = sender->producer;
-
-	sender->producer = NULL;
-	if (producer != NULL)
-		de_producer_destroy(producer);
+	de_link_abandon(sender->link);
 }
