@@ -4,17 +4,26 @@
  *		The stream of a transaction's pending events: in memory, then in a
  *		temporary file, cut back at ROLLBACK TO.
  *
- * Events are appended to one byte stream, in memory up to work_mem and then in a
- * temporary file, both of the top transaction: a subtransaction's abort only
- * moves the end of the stream back to where it was at the subtransaction's
- * first event.  (A tuplestore could not be cut back; memory of the
- * subtransaction would be gone when it commits.)
+ * Events are appended to one byte stream, whose tail is in memory.  When that
+ * would exceed work_mem, all of it goes to a temporary file, and from then on
+ * the tail is a buffer of PENDING_BUFFER bytes.  Buffer and file belong to the
+ * top transaction: a subtransaction's abort only moves the end of the stream
+ * back to where it was at the subtransaction's first event.  (A tuplestore
+ * could not be cut back; memory of the subtransaction would be gone when it
+ * commits.)
  *
- * Positions in the stream count from 0 whether it is in memory or in the file;
- * the file begins with what was in memory.  The stream's bytes are as they
- * will be read back by this very backend: a PendingHeader and then each
- * column as a varlena, everything aligned, so that the outbox writer takes
- * its datums out of the stream without copying.
+ * Positions in the stream count from 0 and are positions in the file, too.
+ * [0, base) is in the file, [base, end) in the buffer; base stands between two
+ * events.  Each write says where it goes, and base moves only when all of it
+ * has succeeded.  So whatever a failed write (disk full, temp_file_limit) has
+ * left in the file lies behind base, where nobody reads, and is written over
+ * when the write is tried again: the stream is whole after any error, and the
+ * transaction may go on.  (A BufFile is lost by a short write: it does not know
+ * how much of its buffer is in the file.)  Reading writes nothing.
+ *
+ * The stream's bytes are as they will be read back by this very backend: a
+ * PendingHeader and then each column as a varlena, everything aligned, so that
+ * the outbox writer takes its datums out of the stream without copying.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,14 +32,19 @@
 #include "access/xact.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
-#include "storage/buffile.h"
+#include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/wait_event.h"
 
 #include "extension/base/event.h"
+#include "extension/base/kill_point.h"
 #include "extension/pending.h"
 
 #define PENDING_COLUMNS 5		/* varlenas of an event */
+
+/* of a stream that has a file: written and read at a time */
+#define PENDING_BUFFER ((Size) 256 * 1024)
 
 /* What stands in the stream before the columns of an event. */
 typedef struct PendingHeader
@@ -57,17 +71,21 @@ struct DePending
 {
 	uint64		count;			/* events */
 	uint64		end;			/* of the stream */
-	char	   *memory;			/* NULL once it is in the file */
+	uint64		base;			/* what is before it is in the file */
+	char	   *buffer;			/* what is behind it */
 	Size		allocated;
-	BufFile    *file;
-	uint64		file_position;	/* where the file's next read or write is */
+	Size		largest;		/* event so far */
+	bool		has_file;
+	File		file;
 	PendingLevel *levels;		/* innermost first */
-	bool		broken;			/* a write to the file has failed */
 };
 
 static void pending_push_level(DePending *pending);
-static void pending_spill(DePending *pending);
-static void pending_file_seek(DePending *pending, uint64 position);
+static void pending_make_room(DePending *pending, Size size);
+static void pending_put_event(char *to, const PendingHeader *header, bytea *const *columns);
+static void pending_open_file(DePending *pending);
+static void pending_write(DePending *pending, char *bytes, Size size, uint64 position);
+static char *pending_read_event(DePending *pending, DePendingReader *reader);
 
 /*
  * An empty stream.
@@ -77,8 +95,8 @@ de_pending_create(void)
 {
 	DePending  *pending = MemoryContextAllocZero(TopTransactionContext, sizeof(DePending));
 
+	pending->buffer = MemoryContextAlloc(TopTransactionContext, 1024);
 	pending->allocated = 1024;
-	pending->memory = MemoryContextAlloc(TopTransactionContext, pending->allocated);
 	return pending;
 }
 
@@ -91,11 +109,7 @@ de_pending_add(DePending *pending, const DePendingEvent *event)
 	bytea	   *columns[PENDING_COLUMNS] = {event->event_type, event->key, event->content_type,
 									   event->headers, event->payload};
 	PendingHeader header;
-	char		zeros[MAXIMUM_ALIGNOF] = {0};
 	Size		size = sizeof(PendingHeader);
-
-	de_pending_check(pending);
-	pending_push_level(pending);
 
 	memset(&header, 0, sizeof(header));
 	header.event_id = event->event_id;
@@ -108,53 +122,80 @@ de_pending_add(DePending *pending, const DePendingEvent *event)
 	}
 	header.size = (uint32) size;	/* bounded by max_event_size */
 
-	if (pending->memory != NULL && pending->end + size > pending->allocated)
-	{
-		if (pending->end + size > (uint64) work_mem * 1024)
-			pending_spill(pending);
-		else
-		{
-			pending->allocated = Max(pending->allocated * 2, pending->end + size);
-			pending->memory = repalloc_huge(pending->memory, pending->allocated);
-		}
-	}
-
-	if (pending->memory != NULL)
-	{
-		char	   *p = pending->memory + pending->end;
-
-		memcpy(p, &header, sizeof(header));
-		p += sizeof(header);
-		for (int i = 0; i < PENDING_COLUMNS; i++)
-		{
-			if (columns[i] != NULL)
-			{
-				memcpy(p, columns[i], VARSIZE(columns[i]));
-				p += MAXALIGN(VARSIZE(columns[i]));
-			}
-		}
-	}
+	pending_make_room(pending, size);
+	pending_push_level(pending);
+	if (pending->end - pending->base + size <= pending->allocated)
+		pending_put_event(pending->buffer + (pending->end - pending->base), &header, columns);
 	else
 	{
-		pending_file_seek(pending, pending->end);
-		pending->broken = true;
-		BufFileWrite(pending->file, &header, sizeof(header));
-		for (int i = 0; i < PENDING_COLUMNS; i++)
-		{
-			if (columns[i] != NULL)
-			{
-				Size		len = VARSIZE(columns[i]);
+		/* larger than the buffer, which is empty */
+		char	   *bytes = MemoryContextAllocHuge(CurrentMemoryContext, size);
 
-				BufFileWrite(pending->file, columns[i], len);
-				if (MAXALIGN(len) > len)
-					BufFileWrite(pending->file, zeros, MAXALIGN(len) - len);
-			}
-		}
-		pending->broken = false;
-		pending->file_position = pending->end + size;
+		pending_put_event(bytes, &header, columns);
+		pending_write(pending, bytes, size, pending->base);
+		pending->base += size;
+		pfree(bytes);
 	}
 	pending->end += size;
 	pending->count++;
+	pending->largest = Max(pending->largest, size);
+}
+
+/*
+ * Sees to it that an event of that size fits behind the stream's end in the
+ * buffer, or, if it is larger than a buffer may be, that the buffer is empty
+ * and there is a file.
+ */
+static void
+pending_make_room(DePending *pending, Size size)
+{
+	Size		used = (Size) (pending->end - pending->base);
+	Size		limit = (Size) work_mem * 1024;
+
+	if (used + size <= pending->allocated)
+		return;
+	if (!pending->has_file && used + size <= limit)
+	{
+		Size		wanted = Min(Max(pending->allocated * 2, used + size), limit);
+
+		pending->buffer = repalloc_huge(pending->buffer, wanted);
+		pending->allocated = wanted;
+		return;
+	}
+
+	if (!pending->has_file)
+		pending_open_file(pending);
+	if (used > 0)
+		pending_write(pending, pending->buffer, used, pending->base);
+	pending->base = pending->end;
+	/* the first time: what is above the file's buffer is given back, or what lacks is taken */
+	if (pending->allocated != PENDING_BUFFER)
+	{
+		pending->buffer = repalloc_huge(pending->buffer, PENDING_BUFFER);
+		pending->allocated = PENDING_BUFFER;
+	}
+}
+
+/*
+ * An event's bytes in the stream.
+ */
+static void
+pending_put_event(char *to, const PendingHeader *header, bytea *const *columns)
+{
+	memcpy(to, header, sizeof(*header));
+	to += sizeof(*header);
+	for (int i = 0; i < PENDING_COLUMNS; i++)
+	{
+		if (columns[i] != NULL)
+		{
+			Size		len = VARSIZE(columns[i]);
+
+			memcpy(to, columns[i], len);
+			/* nobody reads them, but they go to disk: not what was in memory before */
+			memset(to + len, 0, MAXALIGN(len) - len);
+			to += MAXALIGN(len);
+		}
+	}
 }
 
 /*
@@ -167,18 +208,21 @@ de_pending_count(const DePending *pending)
 }
 
 /*
- * Throws if an earlier write to the file failed (disk full, say) and its error
- * was caught: a buffered file cannot be trusted after that.
+ * Bytes of the stream.
  */
-void
-de_pending_check(const DePending *pending)
+uint64
+de_pending_bytes(const DePending *pending)
 {
-	if (pending->broken)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("events of this transaction cannot be stored"),
-				 errdetail("Writing them to a temporary file has failed before."),
-				 errhint("Roll back, and see temp_file_limit and the disk of temp_tablespaces.")));
+	return pending->end;
+}
+
+/*
+ * Bytes of the largest event that ever was in the stream.
+ */
+Size
+de_pending_largest(const DePending *pending)
+{
+	return pending->largest;
 }
 
 /*
@@ -202,7 +246,8 @@ pending_push_level(DePending *pending)
 }
 
 /*
- * Cuts the stream back to where it was before the subtransaction of that level.
+ * Cuts the stream back to where it was before the subtransaction of that
+ * level.  Never throws: an abort is under way.
  */
 void
 de_pending_abort_level(DePending *pending, int nest_level)
@@ -216,6 +261,8 @@ de_pending_abort_level(DePending *pending, int nest_level)
 		pending->levels = level->upper;
 		pfree(level);
 	}
+	/* into the file: what is behind is written over */
+	pending->base = Min(pending->base, pending->end);
 }
 
 /*
@@ -238,57 +285,57 @@ de_pending_commit_level(DePending *pending, int nest_level)
 }
 
 /*
- * Moves the stream from memory to a temporary file of the top transaction.
+ * Makes the temporary file.
  */
 static void
-pending_spill(DePending *pending)
+pending_open_file(DePending *pending)
 {
-	MemoryContext old_context = MemoryContextSwitchTo(TopTransactionContext);
 	ResourceOwner old_owner = CurrentResourceOwner;
-	BufFile    *file;
 
 	PrepareTempTablespaces();
+	/* else it would be gone with the subtransaction */
 	CurrentResourceOwner = TopTransactionResourceOwner;
 	PG_TRY();
 	{
-		file = BufFileCreateTemp(false);
+		pending->file = OpenTemporaryFile(false);
+		pending->has_file = true;
 	}
 	PG_FINALLY();
 	{
 		CurrentResourceOwner = old_owner;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old_context);
-
-	pending->broken = true;
-	BufFileWrite(file, pending->memory, pending->end);
-	pending->broken = false;
-	pending->file = file;
-	pending->file_position = pending->end;
-	pfree(pending->memory);
-	pending->memory = NULL;
-	pending->allocated = 0;
 }
 
 /*
- * Puts the file's next read or write at a position of the stream.
+ * Writes bytes that are to stand at a position of the stream.  When it throws,
+ * a part of them may be in the file.
  */
 static void
-pending_file_seek(DePending *pending, uint64 position)
+pending_write(DePending *pending, char *bytes, Size size, uint64 position)
 {
-	if (pending->file_position == position)
-		return;
-	pending->file_position = PG_UINT64_MAX;
-	/* a position behind the first physical file is carried over to the next ones */
-	if (BufFileSeek(pending->file, 0, (off_t) position, SEEK_SET) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not seek in the temporary file of pending events")));
-	pending->file_position = position;
+	while (size > 0)
+	{
+		int			n = -1;
+
+		if (!DE_FAULT_POINT("pending-write"))
+			n = FileWrite(pending->file, bytes, Min(size, 16 * PENDING_BUFFER), (off_t) position,
+						  WAIT_EVENT_BUFFILE_WRITE);
+		if (n <= 0)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not write pending events to temporary file: %m"),
+					 errdetail("The transaction's pending events take " UINT64_FORMAT " bytes.",
+							   pending->end),
+					 errhint("See the disk of temp_tablespaces, or publish less in a transaction.")));
+		bytes += n;
+		size -= n;
+		position += n;
+	}
 }
 
 /*
- * Next event of the stream; its columns stay valid until the next call.
+ * Next event of the stream; see pending.h.
  */
 bool
 de_pending_next(DePending *pending, DePendingReader *reader, DePendingEvent *event)
@@ -299,38 +346,12 @@ de_pending_next(DePending *pending, DePendingReader *reader, DePendingEvent *eve
 
 	if (reader->position >= pending->end)
 		return false;
-	if (pending->memory != NULL)
-	{
-		p = pending->memory + reader->position;
-		memcpy(&header, p, sizeof(header));
-		p += sizeof(header);
-	}
+	if (reader->position >= pending->base)
+		p = pending->buffer + (reader->position - pending->base);
 	else
-	{
-		Size		rest;
-
-		pending_file_seek(pending, reader->position);
-		pending->file_position = PG_UINT64_MAX;
-		if (BufFileRead(pending->file, &header, sizeof(header)) !=
-			sizeof(header))
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not read from the temporary file of pending events")));
-		rest = header.size - sizeof(header);
-		if (rest > reader->allocated)
-		{
-			reader->allocated = Max(rest, 8192);
-			reader->buffer = reader->buffer == NULL ?
-				MemoryContextAllocHuge(reader->context, reader->allocated) :
-				repalloc_huge(reader->buffer, reader->allocated);
-		}
-		if (BufFileRead(pending->file, reader->buffer, rest) != rest)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not read from the temporary file of pending events")));
-		pending->file_position = reader->position + header.size;
-		p = reader->buffer;
-	}
+		p = pending_read_event(pending, reader);
+	memcpy(&header, p, sizeof(header));
+	p += sizeof(header);
 	for (int i = 0; i < PENDING_COLUMNS; i++)
 	{
 		columns[i] = NULL;
@@ -352,14 +373,71 @@ de_pending_next(DePending *pending, DePendingReader *reader, DePendingEvent *eve
 }
 
 /*
- * Closes the file, before the resource owner finds it open and warns of a leak.
+ * The bytes of the event at the reader's position, which is in the file.
+ */
+static char *
+pending_read_event(DePending *pending, DePendingReader *reader)
+{
+	Size		skip = (Size) (reader->position - reader->base);
+	Size		there = skip < reader->filled ? reader->filled - skip : 0;
+	uint32		size = 0;
+
+	if (there >= sizeof(PendingHeader))
+		memcpy(&size, reader->buffer + skip, sizeof(size));
+	if (size == 0 || there < size)
+	{
+		Size		wanted = Max(PENDING_BUFFER, pending->largest);
+		Size		amount;
+
+		if (reader->allocated < wanted)
+		{
+			/* what is in it is read anew below */
+			reader->filled = 0;
+			if (reader->buffer != NULL)
+				pfree(reader->buffer);
+			reader->buffer = NULL;
+			reader->allocated = 0;
+			reader->buffer = MemoryContextAllocHuge(reader->context, wanted);
+			reader->allocated = wanted;
+		}
+		/* the rest of an event that ends behind the buffer is read with its begin */
+		amount = (Size) Min((uint64) reader->allocated, pending->base - reader->position);
+		reader->filled = 0;
+		while (reader->filled < amount)
+		{
+			int			n = FileRead(pending->file, reader->buffer + reader->filled,
+							 amount - reader->filled,
+							 (off_t) (reader->position + reader->filled),
+							 WAIT_EVENT_BUFFILE_READ);
+
+			if (n <= 0)
+			{
+				reader->filled = 0;
+				if (n == 0)
+					ereport(ERROR,
+							(errcode(ERRCODE_DATA_CORRUPTED),
+							 errmsg("temporary file of pending events ends too early")));
+				ereport(ERROR,
+						(errcode_for_file_access(),
+						 errmsg("could not read pending events from temporary file: %m")));
+			}
+			reader->filled += n;
+		}
+		reader->base = reader->position;
+		skip = 0;
+	}
+	return reader->buffer + skip;
+}
+
+/*
+ * Closes the file.
  */
 void
 de_pending_close(DePending *pending)
 {
-	if (pending->file != NULL)
+	if (pending->has_file)
 	{
-		BufFileClose(pending->file);
-		pending->file = NULL;
+		pending->has_file = false;
+		FileClose(pending->file);
 	}
 }

@@ -5,6 +5,7 @@
  *		temporary file, cut back at ROLLBACK TO.
  *
  * Belongs to the top transaction: its memory goes with TopTransactionContext.
+ * After any error the stream is what it was before the call.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,13 +16,18 @@
 
 typedef struct DePending DePending;
 
-/* Reading the stream from its begin; zeroed before the first event but for its context. */
+/*
+ * Reading the stream from its begin; zeroed at first but for its context.  The
+ * stream must not change meanwhile.
+ */
 typedef struct DePendingReader
 {
 	uint64		position;
 	MemoryContext context;		/* of the buffer */
-	char	   *buffer;			/* of an event from the file */
+	char	   *buffer;			/* a part of the file */
 	Size		allocated;
+	uint64		base;			/* position in the stream of the buffer's first byte */
+	Size		filled;
 } DePendingReader;
 
 /* An empty stream. */
@@ -29,15 +35,16 @@ extern DePending *de_pending_create(void);
 
 /*
  * Adds an event, copied, at the nest level of the current (sub)transaction.
- * Throws when it cannot be stored.
+ * Throws when it cannot be stored; then it is as if it had not been called.
  */
 extern void de_pending_add(DePending *pending, const DePendingEvent *event);
 
-/* Events of the stream. */
+/* Events of the stream, and its bytes. */
 extern uint64 de_pending_count(const DePending *pending);
+extern uint64 de_pending_bytes(const DePending *pending);
 
-/* Throws object_not_in_prerequisite_state if an earlier write has failed. */
-extern void de_pending_check(const DePending *pending);
+/* Bytes of the largest event that ever was in the stream, at least. */
+extern Size de_pending_largest(const DePending *pending);
 
 /* Cuts the stream back to where it was before the subtransaction of that level. */
 extern void de_pending_abort_level(DePending *pending, int nest_level);
@@ -45,7 +52,10 @@ extern void de_pending_abort_level(DePending *pending, int nest_level);
 /* Gives the events of a subtransaction to its parent. */
 extern void de_pending_commit_level(DePending *pending, int nest_level);
 
-/* The next event; its columns stay valid until the next call.  False at the end. */
+/*
+ * The next event; its columns stay valid until the next call.  False at the
+ * end.  Throws when the file cannot be read.
+ */
 extern bool de_pending_next(DePending *pending, DePendingReader *reader, DePendingEvent *event);
 
 /* Closes the file, before the resource owner finds it open and warns of a leak. */

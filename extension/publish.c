@@ -193,13 +193,12 @@ publish_write_to_outbox(void)
 	uint64		id;
 
 	reader.context = context;
-	de_pending_check(pending);
 
 	/* none is active at pre-commit, but TOASTing needs one */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	de_horizon_derive(db);
 	/* what may wait for others (the segment's lock) comes before the ids */
-	writer = de_outbox_writer_open(db);
+	writer = de_outbox_writer_open(db, de_pending_largest(pending));
 	committing_db = db;
 	id = de_horizon_draw(db, de_pending_count(pending));
 	DE_KILL_POINT("commit-after-draw");
@@ -347,7 +346,6 @@ durable_event_pending_events(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (pending == NULL || committing)
 		return (Datum) 0;
-	de_pending_check(pending);
 	reader.context = CurrentMemoryContext;
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "durable_event pending_events",
 										ALLOCSET_DEFAULT_SIZES);

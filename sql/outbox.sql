@@ -13,6 +13,31 @@ CREATE PUBLICATION regress_all FOR ALL TABLES;
 SELECT status, detail FROM durable_event.check() WHERE check_name = 'publications';
 DROP PUBLICATION regress_all;
 SELECT status FROM durable_event.check() WHERE check_name = 'publications';
+-- more columns of a segment, also dropped ones, disturb nobody
+CREATE FUNCTION pg_temp.each_segment(command text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 0 .. 7 LOOP
+		EXECUTE format(command, i);
+	END LOOP;
+END
+$$;
+SELECT pg_temp.each_segment('ALTER TABLE durable_event.outbox_%s ADD COLUMN note text, ADD COLUMN more int DEFAULT 7');
+SELECT durable_event.publish_event('columns', 'added', '{}') IS NOT NULL AS published;
+SELECT count(durable_event.publish_event('columns', i::text, '{}')) FROM generate_series(1, 3) AS i;
+SELECT pg_temp.each_segment('ALTER TABLE durable_event.outbox_%s DROP COLUMN note, DROP COLUMN more');
+SELECT durable_event.publish_event('columns', 'dropped', '{}') IS NOT NULL AS published;
+SELECT key, payload FROM durable_event.outbox WHERE event_type = 'columns' ORDER BY id;
+-- nor do more indexes: all get their entries
+SELECT pg_temp.each_segment('CREATE INDEX regress_more_%s ON durable_event.outbox_%1$s (length(key)) WHERE content_type IS NULL');
+SELECT count(durable_event.publish_event('indexed', repeat('k', i), to_jsonb(repeat('x', 50 * i)))) FROM generate_series(1, 100) AS i;
+SET enable_seqscan = off;
+SELECT length(payload) FROM (SELECT * FROM durable_event.outbox_0 WHERE content_type IS NULL AND length(key) = 42
+	UNION ALL SELECT * FROM durable_event.outbox_1 WHERE content_type IS NULL AND length(key) = 42) AS segments
+WHERE event_type = 'indexed';
+SELECT max(id) AS last_id FROM durable_event.outbox \gset
+SELECT count(*) FROM durable_event.outbox WHERE id BETWEEN :last_id - 99 AND :last_id;
+RESET enable_seqscan;
+SELECT pg_temp.each_segment('DROP INDEX durable_event.regress_more_%s');
 -- events of a transaction that drops the extension cannot be stored
 CREATE DATABASE regress_de_drop;
 \c regress_de_drop

@@ -74,10 +74,13 @@ extern int64 de_outbox_size(void);
 
 /*
  * Appends pending events of this transaction to the current segment; used by
- * publish.c at pre-commit, under an active snapshot.
+ * publish.c at pre-commit, under an active snapshot.  Opening takes all locks,
+ * to the end of the transaction; "largest" is at least the bytes of the largest
+ * event.  The writer lives in the current memory context, which stays current.
+ * Ids must ascend.
  */
 typedef struct DeOutboxWriter DeOutboxWriter;
-extern DeOutboxWriter *de_outbox_writer_open(DeDatabase *db);
+extern DeOutboxWriter *de_outbox_writer_open(DeDatabase *db, Size largest);
 extern void de_outbox_writer_append(DeOutboxWriter *writer, int64 id, const DePendingEvent *event);
 extern void de_outbox_writer_close(DeOutboxWriter *writer);
 
