@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * http.c
- *		HTTP client of the proxy: handles, loop, requests.  With
+ *		HTTP client of the proxy: handles and loop.  With http_request.c and
  *		http_transfer.c the only user of libcurl.
  *
  * One epoll descriptor holds libcurl's sockets and one timer, and is itself
@@ -20,9 +20,6 @@
  * file for a day, so that an address taken off the list or a certificate
  * replaced would go on being used.
  *
- * Requests keep their easy handle for the next one: its creation and two dozen
- * options cost more than a small request.
- *
  * Main thread of the proxy only.  After a crash nothing is left to clean up.
  *
  *-------------------------------------------------------------------------
@@ -37,7 +34,6 @@
 
 #include "storage/fd.h"
 
-#include "extension/base/guc.h"
 #include "worker/base/thread.h"
 #include "worker/http/http_internal.h"
 
@@ -48,40 +44,13 @@
  */
 #define HTTP_MAX_CONNECTIONS 2048
 
-/* Finished requests kept for reuse; each is a few kB and an easy handle */
-#define HTTP_MAX_IDLE_REQUESTS 128
-
-/* Memory for the answer that such a request keeps */
-#define HTTP_MAX_IDLE_BODY 4096
-
-#define HTTP_CONNECT_TIMEOUT_MS 10000
-
 #define HTTP_EVENTS_PER_WAIT 64
 #define HTTP_ROUNDS_PER_RUN 16	/* then the caller looks after its other work */
 
-struct DeHttp
-{
-	int			epoll_fd;
-	int			timer_fd;
-	int64		armed_us;		/* what timer_fd is set to; -1 = not */
-	bool		refused;		/* a request was finished by de_http_post itself */
-	uint32		last_serial;
-	slist_head	engines;		/* the first is for new requests, the others end */
-	dlist_head	requests;		/* all under way */
-	dlist_head	finished;		/* all finished, oldest first */
-	dlist_head	returned;		/* of those, what the caller has seen and not released */
-};
-
-static HttpEngine *http_engine_create(DeHttp *http);
+static HttpEngine *http_engine_create(DeHttp *http, const DeHttpOptions *options);
 static void http_engine_destroy(HttpEngine *engine);
-static void http_engine_retire(DeHttp *http);
 static HttpEngine *http_engine_find(DeHttp *http, uint32 serial);
 static void http_collect(HttpEngine *engine);
-static void http_arm(DeHttp *http);
-static DeHttpRequest *http_request_get(HttpEngine *engine);
-static DeHttpRequest *http_request_create(HttpEngine *engine);
-static void http_request_free(DeHttpRequest *request);
-static void http_move_to_finished(DeHttpRequest *request);
 static int64 http_now_us(void);
 
 /* called by libcurl */
@@ -92,7 +61,7 @@ static int	http_timer_callback(CURLM *multi, long timeout_ms, void *arg);
 /* ---- life ---- */
 
 DeHttp *
-de_http_create(void)
+de_http_create(const DeHttpOptions *options)
 {
 	static bool initialized = false;
 	DeHttp	   *http;
@@ -142,7 +111,7 @@ de_http_create(void)
 	ReserveExternalFD();
 	ReserveExternalFD();
 
-	engine = http_engine_create(http);
+	engine = http_engine_create(http, options);
 	if (engine == NULL)
 	{
 		de_http_destroy(http);
@@ -155,13 +124,13 @@ de_http_create(void)
 }
 
 /*
- * Takes over the settings by a new engine, also when none has changed: the
+ * Takes over options by a new engine, also when none has changed: the
  * certificate files may have.  Without memory for it the old one goes on.
  */
 void
-de_http_reload(DeHttp *http)
+de_http_reload(DeHttp *http, const DeHttpOptions *options)
 {
-	HttpEngine *engine = http_engine_create(http);
+	HttpEngine *engine = http_engine_create(http, options);
 
 	if (engine == NULL)
 	{
@@ -171,8 +140,8 @@ de_http_reload(DeHttp *http)
 		return;
 	}
 	slist_push_head(&http->engines, &engine->node);
-	http_engine_retire(http);
-	http_arm(http);
+	de_http_engine_retire(http);
+	de_http_arm(http);
 }
 
 /* Ends requests under way as well. */
@@ -197,9 +166,9 @@ de_http_destroy(DeHttp *http)
 	free(http);
 }
 
-/* An engine with the current settings; NULL when out of memory. */
+/* An engine with these options; NULL when out of memory. */
 static HttpEngine *
-http_engine_create(DeHttp *http)
+http_engine_create(DeHttp *http, const DeHttpOptions *options)
 {
 	HttpEngine *engine = calloc(1, sizeof(HttpEngine));
 	char		invalid[128] = "";
@@ -213,10 +182,11 @@ http_engine_create(DeHttp *http)
 	engine->serial = http->last_serial;
 	engine->deadline_us = -1;
 	dlist_init(&engine->idle);
-	engine->ca_file = strdup(de_handler_ca_file);
-	engine->cert_file = strdup(de_handler_cert_file);
-	engine->key_file = strdup(de_handler_key_file);
-	engine->hosts = de_http_hosts_parse(de_handler_hosts, invalid, sizeof(invalid));
+	engine->ca_file = strdup(options->ca_file);
+	engine->cert_file = strdup(options->cert_file);
+	engine->key_file = strdup(options->key_file);
+	engine->hosts = de_http_hosts_parse(options->hosts, invalid, sizeof(invalid));
+	engine->hosts_setting = options->hosts_setting;
 
 	de_thread_block_signals(&saved);
 	engine->multi = curl_multi_init();
@@ -239,7 +209,7 @@ http_engine_create(DeHttp *http)
 	if (invalid[0] != '\0')
 		ereport(LOG,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("entry \"%s\" of durable_event.handler_hosts is ignored", invalid),
+				 errmsg("entry \"%s\" of %s is ignored", invalid, engine->hosts_setting),
 				 errhint("Entries are host names, patterns such as *.example.com, "
 						 "addresses and networks such as 10.0.0.0/8, separated by commas.")));
 	return engine;
@@ -254,8 +224,8 @@ http_engine_destroy(HttpEngine *engine)
 	Assert(engine->nrequests == 0);
 	de_thread_block_signals(&saved);
 	while (!dlist_is_empty(&engine->idle))
-		http_request_free(dlist_container(DeHttpRequest, node,
-										  dlist_pop_head_node(&engine->idle)));
+		de_http_request_free(dlist_container(DeHttpRequest, node,
+											 dlist_pop_head_node(&engine->idle)));
 	if (engine->multi != NULL)
 		curl_multi_cleanup(engine->multi);
 	de_thread_restore_signals(&saved);
@@ -267,8 +237,8 @@ http_engine_destroy(HttpEngine *engine)
 }
 
 /* Destroys engines that are not the first and have nothing to do. */
-static void
-http_engine_retire(DeHttp *http)
+void
+de_http_engine_retire(DeHttp *http)
 {
 	slist_mutable_iter iter;
 
@@ -363,7 +333,7 @@ de_http_run(DeHttp *http)
 		if (nevents < HTTP_EVENTS_PER_WAIT)
 			break;
 	}
-	http_arm(http);
+	de_http_arm(http);
 	de_thread_restore_signals(&saved);
 }
 
@@ -385,7 +355,7 @@ http_collect(HttpEngine *engine)
 		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
 		(void) curl_multi_remove_handle(engine->multi, request->easy);
 		de_http_transfer_finish(request, code);
-		http_move_to_finished(request);
+		de_http_request_finish(request);
 	}
 }
 
@@ -394,8 +364,8 @@ http_collect(HttpEngine *engine)
  * left alone: deadlines move on with each answer, and one needless wake-up
  * when it expires is cheaper than a system call for each request.
  */
-static void
-http_arm(DeHttp *http)
+void
+de_http_arm(DeHttp *http)
 {
 	struct itimerspec spec = {{0}};
 	slist_iter	iter;
@@ -423,220 +393,6 @@ http_arm(DeHttp *http)
 	}
 	(void) timerfd_settime(http->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
 	http->armed_us = deadline_us;
-}
-
-/* ---- requests ---- */
-
-/*
- * Starts a POST.  Only hands it to libcurl, which begins with it in
- * de_http_run(): no thread is started here, so signals need not be blocked.
- */
-DeHttpRequest *
-de_http_post(DeHttp *http, const char *url, const char *const *headers, int nheaders,
-			 const char *body, size_t body_len, int timeout_ms, void *opaque,
-			 char *error, int error_size)
-{
-	HttpEngine *engine = slist_container(HttpEngine, node, slist_head_node(&http->engines));
-	DeHttpRequest *request;
-	CURL	   *easy;
-	CURLMcode	code;
-
-	error[0] = '\0';
-	timeout_ms = Max(timeout_ms, 1);
-
-	request = http_request_get(engine);
-	if (request == NULL)
-	{
-		snprintf(error, error_size, "out of memory");
-		return NULL;
-	}
-	request->opaque = opaque;
-	request->timeout_ms = timeout_ms;
-	request->sent_len = body_len;
-	easy = request->easy;
-
-	if (!de_http_transfer_set_url(request, url, error, error_size))
-	{
-		http_request_free(request);
-		return NULL;
-	}
-
-	request->headers = de_http_transfer_build_headers(headers, nheaders);
-	if (request->headers == NULL ||
-		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers) != CURLE_OK ||
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) != CURLE_OK ||
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body_len > 0 ? body : "") != CURLE_OK ||
-		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) timeout_ms) != CURLE_OK ||
-		curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-						 (long) Min(timeout_ms, HTTP_CONNECT_TIMEOUT_MS)) != CURLE_OK)
-	{
-		snprintf(error, error_size, "out of memory");
-		http_request_free(request);
-		return NULL;
-	}
-
-	request->state = HTTP_ACTIVE;
-	engine->nrequests++;
-	dlist_push_tail(&http->requests, &request->node);
-
-	if (!request->name_allowed && !de_http_hosts_have_networks(engine->hosts))
-	{
-		/* no address can make it allowed: do not even ask for one */
-		request->result.outcome = DE_HTTP_NOBODY;
-		de_http_transfer_set_error(request, "resolve",
-								   "host is not allowed by durable_event.handler_hosts");
-		http_move_to_finished(request);
-		http->refused = true;
-	}
-	else if ((code = curl_multi_add_handle(engine->multi, easy)) != CURLM_OK)
-	{
-		request->result.outcome = DE_HTTP_NOBODY;
-		de_http_transfer_set_error(request, "connect", curl_multi_strerror(code));
-		http_move_to_finished(request);
-		http->refused = true;
-	}
-	http_arm(http);
-	return request;
-}
-
-DeHttpRequest *
-de_http_next_finished(DeHttp *http)
-{
-	DeHttpRequest *request;
-
-	if (dlist_is_empty(&http->finished))
-		return NULL;
-	request = dlist_container(DeHttpRequest, node, dlist_pop_head_node(&http->finished));
-	dlist_push_tail(&http->returned, &request->node);
-	return request;
-}
-
-void *
-de_http_opaque(DeHttpRequest *request)
-{
-	return request->opaque;
-}
-
-const DeHttpResult *
-de_http_result(DeHttpRequest *request)
-{
-	Assert(request->state == HTTP_FINISHED);
-	return &request->result;
-}
-
-/*
- * Gives a request back, for reuse if its engine is still the one in use.
- * Cancelling one under way closes its connection (its stream, with HTTP/2).
- */
-void
-de_http_release(DeHttp *http, DeHttpRequest *request)
-{
-	HttpEngine *engine = request->engine;
-	sigset_t	saved;
-
-	Assert(request->state != HTTP_IDLE);
-	if (request->state == HTTP_ACTIVE)
-	{
-		de_thread_block_signals(&saved);
-		(void) curl_multi_remove_handle(engine->multi, request->easy);
-		de_thread_restore_signals(&saved);
-	}
-	dlist_delete(&request->node);
-	engine->nrequests--;
-
-	free(request->headers);
-	request->headers = NULL;
-	if (request->body_size > HTTP_MAX_IDLE_BODY)
-	{
-		free(request->body);
-		request->body = NULL;
-		request->body_size = 0;
-	}
-	if (&engine->node == slist_head_node(&http->engines) && engine->nidle < HTTP_MAX_IDLE_REQUESTS)
-	{
-		request->state = HTTP_IDLE;
-		dlist_push_head(&engine->idle, &request->node);
-		engine->nidle++;
-	}
-	else
-	{
-		http_request_free(request);
-		http_engine_retire(http);
-	}
-	http_arm(http);
-}
-
-/* An idle request of the engine, or a new one; NULL when out of memory. */
-static DeHttpRequest *
-http_request_get(HttpEngine *engine)
-{
-	DeHttpRequest *request;
-
-	if (dlist_is_empty(&engine->idle))
-		request = http_request_create(engine);
-	else
-	{
-		/* the last one used: its URL and its connection are the likeliest to fit */
-		request = dlist_container(DeHttpRequest, node, dlist_pop_head_node(&engine->idle));
-		engine->nidle--;
-	}
-	if (request == NULL)
-		return NULL;
-
-	request->body_len = 0;
-	request->headers_len = 0;
-	request->too_large = false;
-	request->out_of_memory = false;
-	request->has_content_length = false;
-	request->retry_after_ms = -1;
-	request->refusal[0] = '\0';
-	request->curl_error[0] = '\0';
-	memset(&request->result, 0, offsetof(DeHttpResult, error));
-	request->result.error[0] = '\0';
-	request->result.retry_after_ms = -1;
-	return request;
-}
-
-static DeHttpRequest *
-http_request_create(HttpEngine *engine)
-{
-	DeHttpRequest *request = calloc(1, sizeof(DeHttpRequest));
-
-	if (request == NULL)
-		return NULL;
-	request->engine = engine;
-	request->easy = curl_easy_init();
-	if (request->easy == NULL || !de_http_transfer_set_options(request))
-	{
-		http_request_free(request);
-		return NULL;
-	}
-	return request;
-}
-
-/* Frees a request that is in no list and not with libcurl. */
-static void
-http_request_free(DeHttpRequest *request)
-{
-	if (request->easy != NULL)
-		curl_easy_cleanup(request->easy);
-	free(request->headers);
-	free(request->body);
-	free(request->url);
-	free(request);
-}
-
-/* Files a request that libcurl has no longer (or never had). */
-static void
-http_move_to_finished(DeHttpRequest *request)
-{
-	DeHttp	   *http = request->engine->http;
-
-	if (request->result.body == NULL)
-		request->result.body = "";
-	request->state = HTTP_FINISHED;
-	dlist_delete(&request->node);
-	dlist_push_tail(&http->finished, &request->node);
 }
 
 static int64
@@ -683,7 +439,7 @@ http_socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *so
 	return 0;
 }
 
-/* Notes when libcurl wants to be called; http_arm() sets the timer once for all notes. */
+/* Notes when libcurl wants to be called; de_http_arm() sets the timer once for all notes. */
 static int
 http_timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * http_internal.h
- *		What http.c (handles, loop, requests) and http_transfer.c (options,
+ *		What http.c (handles, loop), http_request.c and http_transfer.c (options,
  *		callbacks and result of one request) share.  The only header that
- *		includes libcurl's; only these two may include it.
+ *		includes libcurl's; only these may include it.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +16,19 @@
 #include "worker/http/http.h"
 #include "worker/http/http_hosts.h"
 
+struct DeHttp
+{
+	int			epoll_fd;
+	int			timer_fd;
+	int64		armed_us;		/* what timer_fd is set to; -1 = not */
+	bool		refused;		/* a request was finished by de_http_post itself */
+	uint32		last_serial;
+	slist_head	engines;		/* the first is for new requests, the others end */
+	dlist_head	requests;		/* all under way */
+	dlist_head	finished;		/* all finished, oldest first */
+	dlist_head	returned;		/* of those, what the caller has seen and not released */
+};
+
 /* A libcurl multi handle with its connections, caches and settings. */
 typedef struct HttpEngine
 {
@@ -26,6 +39,7 @@ typedef struct HttpEngine
 	int64		deadline_us;	/* when libcurl wants to be called; -1 = never */
 	int			nrequests;		/* under way or finished, not given back */
 	DeHttpHosts *hosts;
+	const char *hosts_setting;	/* for messages */
 	char	   *ca_file;
 	char	   *cert_file;
 	char	   *key_file;
@@ -45,7 +59,7 @@ struct DeHttpRequest
 	dlist_node	node;			/* in the list of its state */
 	HttpRequestState state;
 	HttpEngine *engine;
-	CURL	   *easy;
+	CURL	   *easy;			/* NULL: no memory for one */
 	void	   *opaque;
 	int			timeout_ms;
 	size_t		sent_len;		/* length of the request's body */
@@ -71,12 +85,29 @@ struct DeHttpRequest
 	DeHttpResult result;
 };
 
+/* ---- http.c ---- */
+
+/* Sets the timer to what is to be done next; to be called when that has changed. */
+extern void de_http_arm(DeHttp *http);
+
+/* Destroys engines that are not the first and have nothing to do. */
+extern void de_http_engine_retire(DeHttp *http);
+
+/* ---- http_request.c ---- */
+
+/* Files a request that libcurl has no longer (or never had). */
+extern void de_http_request_finish(DeHttpRequest *request);
+
+/* Frees a request that is in no list and not with libcurl. */
+extern void de_http_request_free(DeHttpRequest *request);
+
+/* ---- http_transfer.c ---- */
+
 /* Sets what is the same for all requests of an engine; false when out of memory. */
 extern bool de_http_transfer_set_options(DeHttpRequest *request);
 
-/* Sets the URL, if it is not the last one's; false with the reason when it is none for us. */
-extern bool de_http_transfer_set_url(DeHttpRequest *request, const char *url,
-									 char *error, int error_size);
+/* Sets the URL, if it is not the last one's; NULL, or the reason why it is none for us. */
+extern const char *de_http_transfer_set_url(DeHttpRequest *request, const char *url);
 
 /* Header lines in one chunk of malloc'd memory; NULL when out of memory. */
 extern struct curl_slist *de_http_transfer_build_headers(const char *const *headers, int nheaders);

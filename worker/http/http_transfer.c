@@ -121,18 +121,18 @@ de_http_transfer_set_options(DeHttpRequest *request)
 	return ok;
 }
 
-/* Sets the URL; false with the reason when it is none for us. */
-bool
-de_http_transfer_set_url(DeHttpRequest *request, const char *url, char *error, int error_size)
+/* Sets the URL; see http_internal.h. */
+const char *
+de_http_transfer_set_url(DeHttpRequest *request, const char *url)
 {
 	CURLU	   *parsed;
 	char	   *scheme = NULL;
 	char	   *host = NULL;
 	CURLUcode	code;
-	bool		ok = false;
+	const char *reason = NULL;
 
 	if (request->url != NULL && strcmp(request->url, url) == 0)
-		return true;
+		return NULL;
 	free(request->url);
 	request->url = NULL;
 
@@ -144,9 +144,9 @@ de_http_transfer_set_url(DeHttpRequest *request, const char *url, char *error, i
 		code = curl_url_get(parsed, CURLUPART_HOST, &host, 0);
 
 	if (code != CURLUE_OK)
-		snprintf(error, error_size, "URL cannot be used: %s", curl_url_strerror(code));
+		reason = curl_url_strerror(code);
 	else if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
-		snprintf(error, error_size, "URL cannot be used: neither http nor https");
+		reason = "URL is neither http nor https";
 	else
 	{
 		/*
@@ -157,18 +157,21 @@ de_http_transfer_set_url(DeHttpRequest *request, const char *url, char *error, i
 		long		pipewait = (strcmp(scheme, "https") == 0);
 
 		request->url = strdup(url);
-		ok = request->url != NULL &&
-			curl_easy_setopt(request->easy, CURLOPT_URL, url) == CURLE_OK &&
-			curl_easy_setopt(request->easy, CURLOPT_PIPEWAIT, pipewait) == CURLE_OK;
-		if (!ok)
-			snprintf(error, error_size, "out of memory");
+		if (request->url == NULL ||
+			curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK ||
+			curl_easy_setopt(request->easy, CURLOPT_PIPEWAIT, pipewait) != CURLE_OK)
+		{
+			reason = "out of memory";
+			free(request->url);
+			request->url = NULL;
+		}
 		request->name_allowed = de_http_hosts_allow_name(request->engine->hosts, host);
 	}
 
 	curl_free(scheme);
 	curl_free(host);
 	curl_url_cleanup(parsed);
-	return ok;
+	return reason;
 }
 
 /*
@@ -451,7 +454,7 @@ http_open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addres
 				 "address %s is link-local or a metadata service", text);
 	else
 		snprintf(request->refusal, sizeof(request->refusal),
-				 "address %s is not allowed by durable_event.handler_hosts", text);
+				 "address %s is not allowed by %s", text, request->engine->hosts_setting);
 	return CURL_SOCKET_BAD;
 }
 

@@ -2,18 +2,10 @@
  *
  * group.c
  *		Runs one consumer group: joins, hands the assignment to partitions,
- *		commits, gives the assignment back, leaves.
+ *		gives it back, leaves.
  *
- * Giving back.  Whether Kafka revokes the assignment or we want to leave, the
- * way is the same: the partitions take and send nothing more; answers under
- * way are awaited for at most shutdown_timeout; what they acknowledged is
- * committed, awaited for at most COMMIT_WAIT_MS; then the partitions go.
- * Meanwhile the loop serves all other groups: every wait here is a deadline
- * of the timer.  When the assignment is lost there is nothing to wait for:
- * somebody else has the partitions already.
- *
- * Commits.  The offsets come from the partitions' trackers alone.  A failed
- * commit loses nothing: the value is sent again with the next tick.
+ * Everything is an event of the member, an answer, or the group's one timer.
+ * Nothing waits here.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,21 +13,19 @@
 
 #include <sys/epoll.h>
 
+#include "common/pg_prng.h"
 #include "utils/memutils.h"
 
 #include "extension/base/guc.h"
-#include "extension/base/kill_point.h"
-#include "worker/proxy/group.h"
+#include "worker/base/backoff.h"
 #include "worker/life/worker.h"
+#include "worker/proxy/group_internal.h"
 
 /* Figures and commits. */
 #define TICK_MS 1000
 
 /* Between two members that join, so that brokers are not flooded. */
 #define JOIN_INTERVAL_MS 20
-
-/* For the broker to confirm what is committed before partitions go. */
-#define COMMIT_WAIT_MS 1000
 
 /* For the broker to take our leave. */
 #define CLOSE_WAIT_MS 1000
@@ -57,16 +47,13 @@
 #define METADATA_REFRESH_MAX_MS 10000
 
 static void group_timer_expired(void *owner);
-static void group_schedule(DeGroup *group, int64 due);
 static void group_start(DeGroup *group);
 static DeConsumer *group_create_consumer(DeGroup *group, char *error, int error_size);
 static void group_start_later(DeGroup *group, const char *reason);
 static void group_tick(DeGroup *group);
 static void group_handle_event(DeGroup *group, const DeConsumerEvent *event);
 static void group_take_assignment(DeGroup *group, const DeConsumerEvent *event);
-static void group_note_committed(DeGroup *group, const DeConsumerEvent *event);
-static void group_commit(DeGroup *group, bool probe);
-static void group_begin_drain(DeGroup *group);
+static void group_drain(DeGroup *group, DeGroupDrainEvent event);
 static void group_end_drain(DeGroup *group);
 static void group_drop_partitions(DeGroup *group);
 static void group_drop_consumer(DeGroup *group);
@@ -75,14 +62,14 @@ static void group_drop_consumer(DeGroup *group);
  * Makes a group; see group.h.
  */
 DeGroup *
-de_group_create(DeProxy *proxy, const DeGroupDefinition *definition)
+de_group_create(DeGroupPool *pool, const DeGroupDefinition *definition)
 {
 	MemoryContext context = AllocSetContextCreate(de_worker->context, "durable_event group",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	DeGroup    *group = palloc0(sizeof(DeGroup));
 
-	group->proxy = proxy;
+	group->pool = pool;
 	group->context = context;
 	group->definition_context = AllocSetContextCreate(context, "durable_event group definition",
 													  ALLOCSET_SMALL_SIZES);
@@ -90,12 +77,30 @@ de_group_create(DeProxy *proxy, const DeGroupDefinition *definition)
 	group->definition = de_definition_copy(definition);
 	MemoryContextSwitchTo(old);
 
-	group->phase = DE_GROUP_PHASE_WAITING;
+	group->phase = GROUP_WAITING;
 	group->wanted = true;
 	group->reported_state = DE_GROUP_STARTING;
 	de_timer_init(&group->timer, group_timer_expired, group);
-	group_schedule(group, proxy->now + 1);
+	de_group_schedule(group, pool->loop->now + 1);
 	return group;
+}
+
+const char *
+de_group_name(DeGroup *group)
+{
+	return group->definition->name;
+}
+
+bool
+de_group_wanted(DeGroup *group)
+{
+	return group->wanted;
+}
+
+bool
+de_group_gone(DeGroup *group)
+{
+	return group->phase == GROUP_GONE;
 }
 
 /*
@@ -123,11 +128,11 @@ de_group_redefine(DeGroup *group, const DeGroupDefinition *definition)
 	group->wanted = true;
 	group->failed_starts = 0;
 	group->start_logged = false;
-	if (group->phase == DE_GROUP_PHASE_GONE)
-		group->phase = DE_GROUP_PHASE_WAITING;
-	if (group->phase == DE_GROUP_PHASE_WAITING)
-		group_schedule(group, group->proxy->now + 1);
-	else if (group->phase == DE_GROUP_PHASE_MEMBER && !group->stopping)
+	if (group->phase == GROUP_GONE)
+		group->phase = GROUP_WAITING;
+	if (group->phase == GROUP_WAITING)
+		de_group_schedule(group, group->pool->loop->now + 1);
+	else if (group->phase == GROUP_MEMBER && !group->stopping)
 	{
 		char		error[DE_KAFKA_ERROR_SIZE];
 
@@ -149,10 +154,10 @@ de_group_restart(DeGroup *group)
 {
 	de_group_stop(group);
 	group->wanted = true;
-	if (group->phase == DE_GROUP_PHASE_GONE)
-		group->phase = DE_GROUP_PHASE_WAITING;
-	if (group->phase == DE_GROUP_PHASE_WAITING)
-		group_schedule(group, group->proxy->now + 1);
+	if (group->phase == GROUP_GONE)
+		group->phase = GROUP_WAITING;
+	if (group->phase == GROUP_WAITING)
+		de_group_schedule(group, group->pool->loop->now + 1);
 }
 
 /*
@@ -162,15 +167,16 @@ void
 de_group_stop(DeGroup *group)
 {
 	group->wanted = false;
-	if (group->phase == DE_GROUP_PHASE_WAITING)
+	if (group->phase == GROUP_WAITING)
 	{
-		de_timer_cancel(group->proxy->timers, &group->timer);
-		group->phase = DE_GROUP_PHASE_GONE;
+		de_timer_cancel(group->pool->loop->timers, &group->timer);
+		group->phase = GROUP_GONE;
 	}
-	else if (group->phase == DE_GROUP_PHASE_MEMBER && !group->stopping)
+	else if (group->phase == GROUP_MEMBER && !group->stopping)
 	{
 		group->stopping = true;
-		group_begin_drain(group);
+		de_group_begin_drain(group);
+		group_drain(group, DE_DRAIN_BEGUN);
 	}
 	de_group_publish_state(group);
 }
@@ -182,7 +188,7 @@ void
 de_group_destroy(DeGroup *group)
 {
 	group_drop_consumer(group);
-	de_timer_cancel(group->proxy->timers, &group->timer);
+	de_timer_cancel(group->pool->loop->timers, &group->timer);
 	if (group->status != NULL)
 		de_group_status_release(group->status);
 	MemoryContextDelete(group->context);
@@ -198,28 +204,22 @@ group_timer_expired(void *owner)
 
 	switch (group->phase)
 	{
-		case DE_GROUP_PHASE_WAITING:
+		case GROUP_WAITING:
 			group_start(group);
 			break;
-		case DE_GROUP_PHASE_MEMBER:
-			if (group->drain != DE_GROUP_NOT_DRAINING)
-				de_group_continue_drain(group, true);
+		case GROUP_MEMBER:
+			if (group->drain != GROUP_NOT_DRAINING)
+				group_drain(group, DE_DRAIN_TIMEOUT);
 			else
 				group_tick(group);
 			break;
-		case DE_GROUP_PHASE_CLOSING:
+		case GROUP_CLOSING:
 			/* the broker does not answer: it will find out by itself */
 			group_drop_consumer(group);
 			break;
-		case DE_GROUP_PHASE_GONE:
+		case GROUP_GONE:
 			break;
 	}
-}
-
-static void
-group_schedule(DeGroup *group, int64 due)
-{
-	de_timer_set(group->proxy->timers, &group->timer, due);
 }
 
 /*
@@ -253,12 +253,12 @@ group_start(DeGroup *group)
 		return;
 	}
 
-	if (group->proxy->now < group->proxy->next_join_at)
+	if (group->pool->loop->now < group->pool->next_join_at)
 	{
-		group_schedule(group, group->proxy->next_join_at);
+		de_group_schedule(group, group->pool->next_join_at);
 		return;
 	}
-	group->proxy->next_join_at = group->proxy->now + JOIN_INTERVAL_MS;
+	group->pool->next_join_at = group->pool->loop->now + JOIN_INTERVAL_MS;
 
 	group->consumer = group_create_consumer(group, error, sizeof(error));
 	if (group->consumer == NULL)
@@ -266,11 +266,11 @@ group_start(DeGroup *group)
 		group_start_later(group, error);
 		return;
 	}
-	group->phase = DE_GROUP_PHASE_MEMBER;
+	group->phase = GROUP_MEMBER;
 	group->failed_starts = 0;
 	group->start_logged = false;
 	de_group_publish_state(group);
-	group_schedule(group, group->proxy->now + TICK_MS);
+	de_group_schedule(group, group->pool->loop->now + TICK_MS);
 	ereport(DEBUG1,
 			(errmsg_internal("consumer group \"%s\" joins", group->definition->name)));
 }
@@ -281,7 +281,7 @@ group_start(DeGroup *group)
 static DeConsumer *
 group_create_consumer(DeGroup *group, char *error, int error_size)
 {
-	DeProxy    *proxy = group->proxy;
+	DeGroupPool *pool = group->pool;
 	DeConsumerOptions options;
 	struct epoll_event event;
 	DeConsumer *consumer;
@@ -292,7 +292,7 @@ group_create_consumer(DeGroup *group, char *error, int error_size)
 	 * partitions there probably are: the library wants to know before it
 	 * knows them, and a limit for all partitions of a member it has not.
 	 */
-	queue_bytes = (int64) de_proxy_memory * 1024 / 2 / Max(proxy->ngroups, 1) /
+	queue_bytes = (int64) de_proxy_memory * 1024 / 2 / Max(pool->ngroups, 1) /
 		((int64) Max(group->definition->ntopics, 1) * de_topic_partitions);
 
 	options.group_id = psprintf("%s%s", de_group_prefix, group->definition->name_utf8);
@@ -302,7 +302,7 @@ group_create_consumer(DeGroup *group, char *error, int error_size)
 	options.queue_bytes = (int) Min(Max(queue_bytes, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX);
 
 	/* the brokers of hundreds of groups are asked no more often than those of a hundred */
-	options.metadata_refresh_ms = Min(Max(proxy->ngroups_everywhere * 25, METADATA_REFRESH_MIN_MS),
+	options.metadata_refresh_ms = Min(Max(pool->ngroups_everywhere * 25, METADATA_REFRESH_MIN_MS),
 									  METADATA_REFRESH_MAX_MS);
 	consumer = de_consumer_create(&options, error, error_size);
 	if (consumer == NULL)
@@ -310,7 +310,7 @@ group_create_consumer(DeGroup *group, char *error, int error_size)
 
 	event.events = EPOLLIN;
 	event.data.ptr = group;
-	if (epoll_ctl(proxy->epoll_fd, EPOLL_CTL_ADD, de_consumer_fd(consumer), &event) < 0)
+	if (epoll_ctl(pool->loop->epoll_fd, EPOLL_CTL_ADD, de_consumer_fd(consumer), &event) < 0)
 	{
 		snprintf(error, error_size, "could not watch an event descriptor: %s", strerror(errno));
 		de_consumer_destroy(consumer);
@@ -341,8 +341,11 @@ group_start_later(DeGroup *group, const char *reason)
 	if (group->status != NULL)
 		de_group_report_error(group->status, reason);
 	de_group_publish_state(group);
-	wait_ms = (int64) START_BACKOFF_MIN_MS << Min(group->failed_starts - 1, 10);
-	group_schedule(group, group->proxy->now + Min(wait_ms, START_BACKOFF_MAX_MS));
+
+	/* what keeps one group from starting keeps all: they must not try in step */
+	wait_ms = de_backoff_ms(group->failed_starts, START_BACKOFF_MIN_MS, START_BACKOFF_MAX_MS,
+							pg_prng_double(&pg_global_prng_state));
+	de_group_schedule(group, group->pool->loop->now + wait_ms);
 }
 
 /*
@@ -352,15 +355,11 @@ group_start_later(DeGroup *group, const char *reason)
 static void
 group_tick(DeGroup *group)
 {
-	bool		probe = group->disconnected && group->proxy->now >= group->probe_at;
-
-	group_schedule(group, group->proxy->now + TICK_MS);
+	de_group_schedule(group, group->pool->loop->now + TICK_MS);
 	de_group_run(group);
-	if (group->phase != DE_GROUP_PHASE_MEMBER || group->drain != DE_GROUP_NOT_DRAINING)
+	if (group->phase != GROUP_MEMBER || group->drain != GROUP_NOT_DRAINING)
 		return;
-	if (probe)
-		group->probe_at = group->proxy->now + DE_GROUP_PROBE_INTERVAL_MS;
-	group_commit(group, probe);
+	de_group_commit_regularly(group);
 	de_group_publish_figures(group);
 }
 
@@ -375,7 +374,7 @@ de_group_run(DeGroup *group)
 	while (group->consumer != NULL && de_consumer_next_event(group->consumer, &event))
 		group_handle_event(group, &event);
 
-	if (group->phase == DE_GROUP_PHASE_CLOSING && de_consumer_closed(group->consumer))
+	if (group->phase == GROUP_CLOSING && de_consumer_closed(group->consumer))
 	{
 		group_drop_consumer(group);
 		return;
@@ -394,13 +393,16 @@ group_handle_event(DeGroup *group, const DeConsumerEvent *event)
 			break;
 
 		case DE_CONSUMER_REVOKE:
-			if (group->phase == DE_GROUP_PHASE_CLOSING)
+			if (group->phase == GROUP_CLOSING)
 				de_consumer_accept_revoke(group->consumer); /* drained before */
 			else
 			{
 				group->revoking = true;
-				if (group->drain == DE_GROUP_NOT_DRAINING)
-					group_begin_drain(group);
+				if (group->drain == GROUP_NOT_DRAINING)
+				{
+					de_group_begin_drain(group);
+					group_drain(group, DE_DRAIN_BEGUN);
+				}
 			}
 			break;
 
@@ -409,13 +411,15 @@ group_handle_event(DeGroup *group, const DeConsumerEvent *event)
 			de_consumer_accept_revoke(group->consumer);
 			group->assigned = false;
 			group->revoking = false;
-			if (group->drain != DE_GROUP_NOT_DRAINING)
+			if (group->drain != GROUP_NOT_DRAINING)
 				group_end_drain(group);
 			de_group_publish_state(group);
 			break;
 
 		case DE_CONSUMER_COMMITTED:
-			group_note_committed(group, event);
+			de_group_note_committed(group, event);
+			if (group->drain == GROUP_AWAITING_COMMITS)
+				group_drain(group, DE_DRAIN_COMMITTED);
 			break;
 
 		case DE_CONSUMER_ERROR:
@@ -445,7 +449,7 @@ group_take_assignment(DeGroup *group, const DeConsumerEvent *event)
 	int32		generation = de_consumer_generation(group->consumer);
 
 	/* too late: it is revoked next */
-	if (group->phase == DE_GROUP_PHASE_CLOSING)
+	if (group->phase == GROUP_CLOSING)
 	{
 		de_consumer_accept_assign(group->consumer);
 		return;
@@ -458,12 +462,10 @@ group_take_assignment(DeGroup *group, const DeConsumerEvent *event)
 										   sizeof(DePartition *) * Max(event->nsources, 1));
 	for (int i = 0; i < event->nsources; i++)
 	{
-		DePartition *partition = de_partition_create(group->proxy, group, &group->memory_used,
-													 group->definition, event->sources[i],
-													 generation);
-
-		de_source_set_owner(event->sources[i], partition);
-		group->partitions[group->npartitions++] = partition;
+		group->partitions[i] = de_partition_create(group->pool->loop, group, &group->share,
+												   group->definition, event->sources[i],
+												   generation);
+		group->npartitions++;
 	}
 	de_consumer_accept_assign(group->consumer);
 	group->assigned = true;
@@ -475,103 +477,27 @@ group_take_assignment(DeGroup *group, const DeConsumerEvent *event)
 							 group->definition->name, group->npartitions, generation)));
 }
 
-static void
-group_note_committed(DeGroup *group, const DeConsumerEvent *event)
-{
-	DePartition *partition = de_source_owner(event->source);
-
-	/* comes late: the drain did not wait for it any longer, the partition is gone */
-	if (partition == NULL)
-		return;
-
-	/* a drain does not wait for an earlier commit before it sends the last one */
-	if (event->offset == partition->committing)
-		partition->committing = -1;
-	if (event->outcome == DE_KAFKA_OK)
-	{
-		DE_KILL_POINT("proxy-after-confirmation");
-		partition->committed = event->offset;
-		de_group_set_disconnected(group, false, NULL);
-	}
-	else
-		de_group_report_error(group->status, event->notice.text);
-	if (group->drain == DE_GROUP_AWAITING_COMMITS)
-		de_group_continue_drain(group, false);
-}
-
 /*
- * Commits what has moved; a probe also what has not.
- */
-static void
-group_commit(DeGroup *group, bool probe)
-{
-	bool		any = false;
-
-	for (int i = 0; i < group->npartitions; i++)
-	{
-		DePartition *partition = group->partitions[i];
-		int64		position = de_partition_position(partition);
-
-		if (position < 0 || partition->committing >= 0 ||
-			(position == partition->committed && !probe))
-			continue;
-		partition->committing = position;
-		de_source_commit(partition->source, position);
-		any = true;
-	}
-	if (any)
-	{
-		DE_KILL_POINT("proxy-before-commit");
-		de_consumer_send_commits(group->consumer);
-		DE_KILL_POINT("proxy-after-commit");
-	}
-}
-
-/*
- * Stops the partitions and waits for what is under way.
- */
-static void
-group_begin_drain(DeGroup *group)
-{
-	for (int i = 0; i < group->npartitions; i++)
-		de_partition_quiesce(group->partitions[i]);
-	group->drain = DE_GROUP_AWAITING_ANSWERS;
-	group_schedule(group, group->proxy->now + de_shutdown_timeout + 1);
-	de_group_continue_drain(group, false);
-}
-
-/*
- * Goes on as soon as there is nothing left to wait for, or no time.
+ * Takes what became of a request.
  */
 void
-de_group_continue_drain(DeGroup *group, bool timed_out)
+de_group_answered(DeGroup *group, DePartition *partition, const DePartitionAnswer *answer)
 {
-	if (group->drain == DE_GROUP_AWAITING_ANSWERS)
-	{
-		for (int i = 0; i < group->npartitions && !timed_out; i++)
-		{
-			if (de_partition_busy(group->partitions[i]))
-				return;
-		}
-		group->drain = DE_GROUP_AWAITING_COMMITS;
-		group_schedule(group, group->proxy->now + COMMIT_WAIT_MS);
-		for (int i = 0; i < group->npartitions; i++)
-		{
-			DePartition *partition = group->partitions[i];
+	de_group_note_answer(group, answer);
+	if (group->drain != GROUP_NOT_DRAINING)
+		group_drain(group, DE_DRAIN_ANSWER);
+	else if (answer->acknowledged)
+		de_partition_run(partition);
+}
 
-			if (partition->committing != de_partition_position(partition))
-				partition->committing = -1;
-		}
-		group_commit(group, false);
-		timed_out = false;
-	}
-
-	for (int i = 0; i < group->npartitions && !timed_out; i++)
-	{
-		if (group->partitions[i]->committing >= 0)
-			return;
-	}
-	group_end_drain(group);
+/*
+ * Goes on giving the partitions back.
+ */
+static void
+group_drain(DeGroup *group, DeGroupDrainEvent event)
+{
+	if (de_group_drained(group, event))
+		group_end_drain(group);
 }
 
 /*
@@ -580,11 +506,11 @@ de_group_continue_drain(DeGroup *group, bool timed_out)
 static void
 group_end_drain(DeGroup *group)
 {
-	group->drain = DE_GROUP_NOT_DRAINING;
+	group->drain = GROUP_NOT_DRAINING;
 
 	/* the assignment outlives them, until it is revoked or closed: results still come */
 	for (int i = 0; i < group->npartitions; i++)
-		de_source_set_owner(group->partitions[i]->source, NULL);
+		de_partition_detach(group->partitions[i]);
 	group_drop_partitions(group);
 	if (group->revoking)
 	{
@@ -595,11 +521,11 @@ group_end_drain(DeGroup *group)
 	if (group->stopping)
 	{
 		de_consumer_close(group->consumer);
-		group->phase = DE_GROUP_PHASE_CLOSING;
-		group_schedule(group, group->proxy->now + CLOSE_WAIT_MS);
+		group->phase = GROUP_CLOSING;
+		de_group_schedule(group, group->pool->loop->now + CLOSE_WAIT_MS);
 	}
 	else
-		group_schedule(group, group->proxy->now + TICK_MS);
+		de_group_schedule(group, group->pool->loop->now + TICK_MS);
 	de_group_publish_state(group);
 	de_group_publish_figures(group);
 }
@@ -625,21 +551,21 @@ group_drop_consumer(DeGroup *group)
 {
 	group_drop_partitions(group);
 	if (group->disconnected)
-		group->proxy->ndisconnected--;
+		group->pool->ndisconnected--;
 	group->disconnected = false;
 	if (group->consumer != NULL)
 	{
-		(void) epoll_ctl(group->proxy->epoll_fd, EPOLL_CTL_DEL, de_consumer_fd(group->consumer),
-						 NULL);
+		(void) epoll_ctl(group->pool->loop->epoll_fd, EPOLL_CTL_DEL,
+						 de_consumer_fd(group->consumer), NULL);
 		de_consumer_destroy(group->consumer);
 	}
 	group->consumer = NULL;
 	group->assigned = false;
 	group->revoking = false;
 	group->stopping = false;
-	group->drain = DE_GROUP_NOT_DRAINING;
-	de_timer_cancel(group->proxy->timers, &group->timer);
-	group->phase = group->wanted ? DE_GROUP_PHASE_WAITING : DE_GROUP_PHASE_GONE;
+	group->drain = GROUP_NOT_DRAINING;
+	de_timer_cancel(group->pool->loop->timers, &group->timer);
+	group->phase = group->wanted ? GROUP_WAITING : GROUP_GONE;
 	if (group->wanted)
-		group_schedule(group, group->proxy->now + 1);
+		de_group_schedule(group, group->pool->loop->now + 1);
 }

@@ -16,11 +16,13 @@
 
 #include "utils/timestamp.h"
 
-#include "worker/proxy/group.h"
+#include "worker/proxy/group_internal.h"
 
 /* A failing handler is not spoken of again before. */
 #define FAILURE_LOG_INTERVAL_MS 60000
 
+static void group_note_recovery(DeGroup *group);
+static void group_note_failure(DeGroup *group, const char *reason);
 static bool group_has_failing_partition(DeGroup *group);
 
 /*
@@ -30,22 +32,22 @@ static bool group_has_failing_partition(DeGroup *group);
 void
 de_group_set_disconnected(DeGroup *group, bool disconnected, const char *reason)
 {
-	DeProxy    *proxy = group->proxy;
+	DeGroupPool *pool = group->pool;
 
 	if (group->disconnected == disconnected)
 		return;
 	group->disconnected = disconnected;
-	group->probe_at = proxy->now + DE_GROUP_PROBE_INTERVAL_MS;
+	group->probe_at = pool->loop->now + DE_GROUP_PROBE_INTERVAL_MS;
 	if (disconnected)
 	{
-		if (proxy->ndisconnected++ == 0)
+		if (pool->ndisconnected++ == 0)
 			ereport(LOG,
 					(errmsg("consumer groups have lost their connection to Kafka"),
 					 errdetail("%s", reason)));
 	}
 	else
 	{
-		if (--proxy->ndisconnected == 0)
+		if (--pool->ndisconnected == 0)
 			ereport(LOG,
 					(errmsg("consumer groups are connected to Kafka again")));
 	}
@@ -53,45 +55,51 @@ de_group_set_disconnected(DeGroup *group, bool disconnected, const char *reason)
 }
 
 /*
- * A request of one of the partitions was acknowledged.
+ * A request of one of the partitions is finished.
  */
 void
-de_group_note_delivered(DeGroup *group, int nevents)
+de_group_note_answer(DeGroup *group, const DePartitionAnswer *answer)
 {
-	group->requests++;
-	group->events_delivered += nevents;
-	group->last_delivered_at = GetCurrentTimestamp();
-
-	if (group->failing && !group_has_failing_partition(group))
+	group->figures.requests++;
+	if (answer->acknowledged)
 	{
-		group->failing = false;
-		if (group->failure_logged)
-			ereport(LOG,
-					(errmsg("handler of consumer group \"%s\" accepts events again",
-							group->definition->name)));
-		group->failure_logged = false;
-		de_group_publish_state(group);
+		group->figures.events_delivered += answer->nevents;
+		group->figures.last_delivered_at = GetCurrentTimestamp();
+		if (group->failing && !group_has_failing_partition(group))
+			group_note_recovery(group);
 	}
-	if (group->drain != DE_GROUP_NOT_DRAINING)
-		de_group_continue_drain(group, false);
+	else
+	{
+		group->figures.failures++;
+		de_group_report_error(group->status, answer->reason);
+		if (group->drain == GROUP_NOT_DRAINING)
+			group_note_failure(group, answer->reason);
+	}
 }
 
 /*
- * A request of one of the partitions was not.
+ * The handler accepts again all that it did not.
  */
-void
-de_group_note_failed(DeGroup *group, const char *reason)
+static void
+group_note_recovery(DeGroup *group)
 {
-	int64		now = group->proxy->now;
+	group->failing = false;
+	if (group->failure_logged)
+		ereport(LOG,
+				(errmsg("handler of consumer group \"%s\" accepts events again",
+						group->definition->name)));
+	group->failure_logged = false;
+	de_group_publish_state(group);
+}
 
-	group->requests++;
-	group->failures++;
-	de_group_report_error(group->status, reason);
-	if (group->drain != DE_GROUP_NOT_DRAINING)
-	{
-		de_group_continue_drain(group, false);
-		return;
-	}
+/*
+ * It did not accept events.
+ */
+static void
+group_note_failure(DeGroup *group, const char *reason)
+{
+	int64		now = group->pool->loop->now;
+
 	if (!group->failing)
 	{
 		group->failing = true;
@@ -116,10 +124,7 @@ group_has_failing_partition(DeGroup *group)
 {
 	for (int i = 0; i < group->npartitions; i++)
 	{
-		DePartition *partition = group->partitions[i];
-
-		if (partition->has_body &&
-			(partition->attempt > 1 || partition->state == DE_PARTITION_BACKOFF))
+		if (de_partition_failing(group->partitions[i]))
 			return true;
 	}
 	return false;
@@ -135,9 +140,9 @@ de_group_publish_state(DeGroup *group)
 
 	if (group->status == NULL)
 		return;
-	if (!group->wanted || group->stopping || group->phase == DE_GROUP_PHASE_CLOSING)
+	if (!group->wanted || group->stopping || group->phase == GROUP_CLOSING)
 		state = DE_GROUP_STOPPING;
-	else if (group->phase != DE_GROUP_PHASE_MEMBER)
+	else if (group->phase != GROUP_MEMBER)
 		state = group->definition->invalid != NULL || group->failed_starts > 0 ?
 			DE_GROUP_INVALID :
 			DE_GROUP_STARTING;
@@ -170,21 +175,17 @@ de_group_publish_figures(DeGroup *group)
 		return;
 	for (int i = 0; i < group->npartitions; i++)
 	{
-		DePartition *partition = group->partitions[i];
-		int64		next = de_partition_position(partition);
-		int64		low;
-		int64		high;
+		DePartitionFigures figures;
 
-		de_source_watermarks(partition->source, &low, &high);
-		if (next < 0 || high < 0)
+		de_partition_figures(group->partitions[i], &figures);
+		if (figures.lag < 0)
 			lag = -1;
 		else if (lag >= 0)
-			lag += Max(high - next, 0);
-		position += Max(next, 0);
-		if (partition->request != NULL)
-			in_flight += partition->body.nevents;
-		if (partition->oldest != 0 && (oldest == 0 || partition->oldest < oldest))
-			oldest = partition->oldest;
+			lag += figures.lag;
+		position += Max(figures.position, 0);
+		in_flight += figures.in_flight;
+		if (figures.oldest != 0 && (oldest == 0 || figures.oldest < oldest))
+			oldest = figures.oldest;
 	}
 
 	SpinLockAcquire(&status->mutex);
@@ -193,9 +194,9 @@ de_group_publish_figures(DeGroup *group)
 	status->lag = lag;
 	status->in_flight = in_flight;
 	status->oldest_unacked_at = oldest;
-	status->events_delivered = group->events_delivered;
-	status->requests = group->requests;
-	status->failures = group->failures;
-	status->last_delivered_at = group->last_delivered_at;
+	status->events_delivered = group->figures.events_delivered;
+	status->requests = group->figures.requests;
+	status->failures = group->figures.failures;
+	status->last_delivered_at = group->figures.last_delivered_at;
 	SpinLockRelease(&status->mutex);
 }

@@ -14,16 +14,11 @@
  *	 - An offset is acknowledged in the tracker only when an answer said so.
  *	   Giving up a request (revoked, stopped) is no answer: the events come
  *	   again (G7).
- *	 - Records are encoded as they are taken and then given back.  A retry sends
- *	   the very same bytes, so it has the same webhook-id.
  *	 - A partition knows nothing of other assignments.  It dies with its own;
  *	   a late answer has nobody to reach.
  *
- * Memory.  Bodies of all groups share a budget; half of it is free for all,
- * the other half is divided among the groups, so that the bodies of a group
- * whose handler is down, which stay for as long as it is down, cannot starve
- * the others.  A batch ends early when memory is short, and goes over the
- * budget by one event at most.
+ * A batch ends early when memory is short (budget.c), and goes over the budget
+ * by one event at most.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,34 +27,66 @@
 #include <time.h>
 
 #include "common/pg_prng.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "extension/base/guc.h"
 #include "extension/base/kill_point.h"
 #include "worker/base/backoff.h"
 #include "worker/delivery/answer.h"
 #include "worker/life/worker.h"
+#include "worker/proxy/batch.h"
 #include "worker/proxy/partition.h"
 
 /* Unacknowledged events of a partition; the largest batch_max_events. */
 #define PARTITION_WINDOW 10000
 
+typedef enum PartitionState
+{
+	PARTITION_IDLE,				/* no body */
+	PARTITION_STARVED,			/* no body, and no memory for one */
+	PARTITION_FILLING,			/* body grows until full or linger is over */
+	PARTITION_SENDING,			/* request under way */
+	PARTITION_BACKOFF,			/* waits to send the same body again */
+	PARTITION_QUIET				/* about to go: takes and sends nothing any more */
+} PartitionState;
+
+struct DePartition
+{
+	DeLoop	   *loop;
+	void	   *owner;			/* the caller's */
+	const DeGroupDefinition *definition;	/* of the group; exchanged by it in place */
+	DeSource   *source;
+	int32		generation;		/* of the assignment: the fencing token */
+	MemoryContext context;		/* of the struct */
+
+	PartitionState state;
+	DeTracker  *tracker;
+	DeTimer		timer;			/* end of linger or of backoff */
+	DeBatch		batch;
+	DeBudgetClaim claim;		/* memory of the batch */
+	int64		sent_at;		/* first attempt with this or the last body; 0 = none yet */
+	int			attempt;		/* of the request under way or the last one */
+	DeHttpRequest *request;		/* in state SENDING, or QUIET with an answer to come */
+
+	/* Commits; -1 = none yet */
+	int64		committed;		/* confirmed by the broker in this assignment */
+	int64		committing;		/* in a request under way */
+};
+
 static void partition_timer_expired(void *owner);
-static bool partition_has_memory(DePartition *partition);
+static void partition_memory_granted(void *owner);
+static int64 partition_position(DePartition *partition);
 static void partition_fill(DePartition *partition);
 static void partition_append(DePartition *partition, const DeRecord *record);
-static TimestampTz partition_timestamp(int64 unix_ms);
-static void partition_charge(DePartition *partition, Size bytes);
+static void partition_clear_batch(DePartition *partition);
 static void partition_send(DePartition *partition);
-static void partition_retry_later(DePartition *partition, const char *reason);
-static void partition_free_body(DePartition *partition);
 
 /*
  * Makes a partition of a new assignment.
  */
 DePartition *
-de_partition_create(DeProxy *proxy, DeGroup *group, Size *group_memory,
+de_partition_create(DeLoop *loop, void *owner, DeBudgetShare *share,
 					const DeGroupDefinition *definition,
 					DeSource *source, int32 generation)
 {
@@ -67,25 +94,38 @@ de_partition_create(DeProxy *proxy, DeGroup *group, Size *group_memory,
 												  ALLOCSET_SMALL_SIZES);
 	DePartition *partition = MemoryContextAllocZero(context, sizeof(DePartition));
 
-	partition->proxy = proxy;
-	partition->group = group;
-	partition->group_memory = group_memory;
+	partition->loop = loop;
+	partition->owner = owner;
 	partition->definition = definition;
 	partition->source = source;
 	partition->generation = generation;
 	partition->context = context;
-	partition->body_context = AllocSetContextCreate(context, "durable_event request body",
-													ALLOCSET_SMALL_SIZES);
-	partition->state = DE_PARTITION_IDLE;
+	partition->state = PARTITION_IDLE;
 	partition->committed = -1;
 	partition->committing = -1;
+	de_batch_init(&partition->batch, context);
+	de_budget_claim_init(&partition->claim, &loop->bodies, share, partition_memory_granted,
+						 partition);
 	de_timer_init(&partition->timer, partition_timer_expired, partition);
 	partition->tracker = de_tracker_create(PARTITION_WINDOW);
 	if (partition->tracker == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
+	de_source_set_owner(source, partition);
 	return partition;
+}
+
+void *
+de_partition_owner(DePartition *partition)
+{
+	return partition->owner;
+}
+
+void
+de_partition_detach(DePartition *partition)
+{
+	de_source_set_owner(partition->source, NULL);
 }
 
 /*
@@ -96,9 +136,9 @@ de_partition_destroy(DePartition *partition)
 {
 	de_partition_quiesce(partition);
 	if (partition->request != NULL)
-		de_http_release(partition->proxy->http, partition->request);
+		de_http_release(partition->loop->http, partition->request);
 	partition->request = NULL;
-	partition_free_body(partition);
+	partition_clear_batch(partition);
 	de_tracker_destroy(partition->tracker);
 	MemoryContextDelete(partition->context);
 }
@@ -110,12 +150,11 @@ de_partition_destroy(DePartition *partition)
 void
 de_partition_quiesce(DePartition *partition)
 {
-	de_timer_cancel(partition->proxy->timers, &partition->timer);
-	if (partition->state == DE_PARTITION_STARVED)
-		dlist_delete(&partition->starved_node);
-	partition->state = DE_PARTITION_QUIET;
+	de_timer_cancel(partition->loop->timers, &partition->timer);
+	de_budget_cancel_wait(&partition->claim);
+	partition->state = PARTITION_QUIET;
 	if (partition->request == NULL)
-		partition_free_body(partition);
+		partition_clear_batch(partition);
 }
 
 /*
@@ -126,8 +165,8 @@ void
 de_partition_redefine(DePartition *partition, const DeGroupDefinition *definition)
 {
 	partition->definition = definition;
-	if (partition->state == DE_PARTITION_BACKOFF || partition->state == DE_PARTITION_FILLING)
-		de_timer_set(partition->proxy->timers, &partition->timer, partition->proxy->now + 1);
+	if (partition->state == PARTITION_BACKOFF || partition->state == PARTITION_FILLING)
+		de_timer_set(partition->loop->timers, &partition->timer, partition->loop->now + 1);
 }
 
 bool
@@ -137,7 +176,7 @@ de_partition_busy(DePartition *partition)
 }
 
 /*
- * Returns what may be committed; see partition.h.  Needs "source".
+ * What may be committed.  Needs "source".
  *
  * At the end of the log, with all acknowledged, that is the end itself.  It
  * may lie beyond the last record: without it, a transaction marker at the end
@@ -145,8 +184,8 @@ de_partition_busy(DePartition *partition)
  * silent topic would have no committed offset, so that a restart would skip
  * what was published meanwhile.
  */
-int64
-de_partition_position(DePartition *partition)
+static int64
+partition_position(DePartition *partition)
 {
 	int64		position = de_tracker_position(partition->tracker);
 
@@ -155,58 +194,98 @@ de_partition_position(DePartition *partition)
 	return position;
 }
 
+bool
+de_partition_note_commit(DePartition *partition, DeCommitMode mode)
+{
+	int64		position = partition_position(partition);
+	bool		wanted = false;
+
+	switch (mode)
+	{
+		case DE_COMMIT_CHANGED:
+			wanted = partition->committing < 0 && position != partition->committed;
+			break;
+		case DE_COMMIT_PROBE:
+			wanted = partition->committing < 0;
+			break;
+		case DE_COMMIT_LAST:
+			if (partition->committing >= 0)
+				wanted = position != partition->committing;
+			else
+				wanted = position != partition->committed;
+			break;
+	}
+	if (position < 0 || !wanted)
+		return false;
+	partition->committing = position;
+	de_source_commit(partition->source, position);
+	return true;
+}
+
+void
+de_partition_committed(DePartition *partition, int64 offset, bool ok)
+{
+	/* of an earlier request than the last one: that is still to come */
+	if (offset == partition->committing)
+		partition->committing = -1;
+	if (ok)
+		partition->committed = offset;
+}
+
+bool
+de_partition_committing(DePartition *partition)
+{
+	return partition->committing >= 0;
+}
+
+void
+de_partition_figures(DePartition *partition, DePartitionFigures *figures)
+{
+	int64		low;
+	int64		high;
+
+	de_source_watermarks(partition->source, &low, &high);
+	figures->position = partition_position(partition);
+	figures->lag = (figures->position < 0 || high < 0) ? -1 : Max(high - figures->position, 0);
+	figures->in_flight = partition->request != NULL ? partition->batch.nevents : 0;
+	figures->oldest = partition->batch.oldest;
+}
+
+bool
+de_partition_failing(DePartition *partition)
+{
+	return partition->batch.nevents > 0 &&
+		(partition->attempt > 1 || partition->state == PARTITION_BACKOFF);
+}
+
 /*
  * Takes records if there is nothing else to do first.
  */
 void
 de_partition_run(DePartition *partition)
 {
-	if (partition->state != DE_PARTITION_IDLE && partition->state != DE_PARTITION_FILLING)
+	if (partition->state != PARTITION_IDLE && partition->state != PARTITION_FILLING)
 		return;
 
-	if (partition->state == DE_PARTITION_IDLE && !partition_has_memory(partition))
+	if (partition->state == PARTITION_IDLE && !de_budget_may_grow(&partition->claim))
 	{
-		partition->state = DE_PARTITION_STARVED;
-		dlist_push_tail(&partition->proxy->starved, &partition->starved_node);
+		partition->state = PARTITION_STARVED;
+		de_budget_wait(&partition->claim);
 		return;
 	}
 	partition_fill(partition);
 }
 
 /*
- * May a body of this partition begin or grow?  A group that has none may.
+ * There is memory for a body now.
  */
-static bool
-partition_has_memory(DePartition *partition)
+static void
+partition_memory_granted(void *owner)
 {
-	DeProxy    *proxy = partition->proxy;
+	DePartition *partition = owner;
 
-	return proxy->memory_used < proxy->memory_limit / 2 ||
-		*partition->group_memory < proxy->memory_limit / 2 / Max(proxy->ngroups, 1) ||
-		*partition->group_memory == 0;
-}
-
-/*
- * Serves those that wait for memory, each at most once.
- */
-void
-de_partition_feed_starved(DeProxy *proxy)
-{
-	dlist_mutable_iter iter;
-
-	if (!proxy->memory_freed)
-		return;
-	proxy->memory_freed = false;
-	dlist_foreach_modify(iter, &proxy->starved)
-	{
-		DePartition *partition = dlist_container(DePartition, starved_node, iter.cur);
-
-		if (!partition_has_memory(partition))
-			continue;
-		dlist_delete(&partition->starved_node);
-		partition->state = DE_PARTITION_IDLE;
-		partition_fill(partition);
-	}
+	partition->state = PARTITION_IDLE;
+	partition_fill(partition);
 }
 
 /*
@@ -229,13 +308,12 @@ partition_fill(DePartition *partition)
 		 * A record cannot be put back once taken, so a batch ends with the
 		 * one that reaches its limit, not before it.
 		 */
-		full = partition->body.nevents >= definition->batch_max_events ||
-			partition->body.json.len >= definition->batch_max_bytes ||
-			!partition_has_memory(partition);
+		full = de_batch_full(&partition->batch, definition) ||
+			!de_budget_may_grow(&partition->claim);
 	}
 	de_source_release_record(partition->source);
 
-	if (!partition->has_body)
+	if (partition->batch.nevents == 0)
 		return;
 
 	/*
@@ -244,43 +322,21 @@ partition_fill(DePartition *partition)
 	 * as large and as far apart either way.
 	 */
 	due = partition->sent_at + definition->linger_ms;
-	if (full || due <= partition->proxy->now)
+	if (full || due <= partition->loop->now)
 		partition_send(partition);
-	else if (partition->state != DE_PARTITION_FILLING)
+	else if (partition->state != PARTITION_FILLING)
 	{
-		partition->state = DE_PARTITION_FILLING;
-		de_timer_set(partition->proxy->timers, &partition->timer, due);
+		partition->state = PARTITION_FILLING;
+		de_timer_set(partition->loop->timers, &partition->timer, due);
 	}
 }
 
 /*
- * Adds a record to the body, which is begun if there is none.
+ * Adds a record to the batch.
  */
 static void
 partition_append(DePartition *partition, const DeRecord *record)
 {
-	MemoryContext old;
-	Size		bytes;
-
-	if (!partition->has_body)
-	{
-		old = MemoryContextSwitchTo(partition->body_context);
-		de_request_begin(&partition->body, partition->definition->mode,
-						 partition->definition->name_utf8, record->topic, record->partition);
-		partition->max_offsets = Min(16, partition->definition->batch_max_events);
-		partition->offsets = palloc(sizeof(int64) * partition->max_offsets);
-		MemoryContextSwitchTo(old);
-		partition->has_body = true;
-		partition->attempt = 0;
-		partition->oldest = partition_timestamp(record->timestamp_ms);
-	}
-	else if (partition->body.nevents >= partition->max_offsets)
-	{
-		partition->max_offsets *= 2;
-		partition->offsets = repalloc_huge(partition->offsets,
-										   sizeof(int64) * partition->max_offsets);
-	}
-
 	/*
 	 * Offsets that do not ascend: an unclean leader election took part of the
 	 * log back.  What was tracked is of a log that is no more.
@@ -293,49 +349,17 @@ partition_append(DePartition *partition, const DeRecord *record)
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of memory")));
 	}
-	partition->offsets[partition->body.nevents] = record->offset;
-	de_request_append(&partition->body, record);
-	bytes = (Size) partition->body.json.maxlen + sizeof(int64) * partition->max_offsets;
-	partition_charge(partition, bytes);
-}
-
-/*
- * A record's timestamp as the server's; 0 = it has none.
- */
-static TimestampTz
-partition_timestamp(int64 unix_ms)
-{
-	const int64 epoch_ms = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
-
-	return unix_ms < 0 ? 0 : (unix_ms - epoch_ms) * 1000;
-}
-
-/*
- * Makes "bytes" what the partition has of the budget.
- */
-static void
-partition_charge(DePartition *partition, Size bytes)
-{
-	DeProxy    *proxy = partition->proxy;
-
-	if (bytes < partition->charged)
-		proxy->memory_freed = true;
-	proxy->memory_used = proxy->memory_used - partition->charged + bytes;
-	*partition->group_memory = *partition->group_memory - partition->charged + bytes;
-	partition->charged = bytes;
+	if (partition->batch.nevents == 0)
+		partition->attempt = 0;
+	de_batch_append(&partition->batch, partition->definition, record);
+	de_budget_charge(&partition->claim, de_batch_memory(&partition->batch));
 }
 
 static void
-partition_free_body(DePartition *partition)
+partition_clear_batch(DePartition *partition)
 {
-	if (!partition->has_body)
-		return;
-	de_request_free(&partition->body);
-	MemoryContextReset(partition->body_context);
-	partition->has_body = false;
-	partition->offsets = NULL;
-	partition->oldest = 0;
-	partition_charge(partition, 0);
+	de_batch_clear(&partition->batch);
+	de_budget_charge(&partition->claim, 0);
 }
 
 /*
@@ -348,23 +372,24 @@ partition_timer_expired(void *owner)
 }
 
 /*
- * Sends the body, for the first time or again.
+ * Sends the body, for the first time or again.  That it could not be sent
+ * comes as an answer, too.
  */
 static void
 partition_send(DePartition *partition)
 {
 	const DeGroupDefinition *definition = partition->definition;
+	DeRequest *body = &partition->batch.body;
 	DeAttempt attempt;
-	char		error[DE_HTTP_ERROR_SIZE];
 	const char **own;
 	const char **headers;
 	int			nown;
 
-	de_timer_cancel(partition->proxy->timers, &partition->timer);
+	de_timer_cancel(partition->loop->timers, &partition->timer);
 	if (partition->attempt == 0)
 	{
-		de_request_finish(&partition->body);
-		partition->sent_at = partition->proxy->now;
+		de_request_finish(body);
+		partition->sent_at = partition->loop->now;
 	}
 	partition->attempt++;
 
@@ -377,7 +402,7 @@ partition_send(DePartition *partition)
 	attempt.unix_seconds = (int64) time(NULL);
 	attempt.secret = de_signing_secret;
 	attempt.previous_secret = de_signing_secret_previous;
-	nown = de_request_headers(&partition->body, &attempt, &own);
+	nown = de_request_headers(body, &attempt, &own);
 
 	headers = palloc(sizeof(char *) * (nown + definition->nhandler_headers));
 	memcpy(headers, own, sizeof(char *) * nown);
@@ -385,68 +410,48 @@ partition_send(DePartition *partition)
 		memcpy(headers + nown, definition->handler_headers,
 			   sizeof(char *) * definition->nhandler_headers);
 
-	partition->state = DE_PARTITION_SENDING;
-	partition->request = de_http_post(partition->proxy->http, definition->handler_url,
+	partition->state = PARTITION_SENDING;
+	partition->request = de_http_post(partition->loop->http, definition->handler_url,
 									  headers, nown + definition->nhandler_headers,
-									  partition->body.json.data, partition->body.json.len,
-									  definition->timeout_ms, partition, error, sizeof(error));
-	if (partition->request == NULL)
-		partition_retry_later(partition, error);
+									  body->json.data, body->json.len,
+									  definition->timeout_ms, partition);
 	DE_KILL_POINT("proxy-after-post");
 }
 
 /*
- * Takes the answer to the request under way.  A partition that was QUIET may
- * be gone when the group has been told: it was what the group waited for.
+ * Takes the answer to the request under way; see partition.h.
  */
 void
-de_partition_finished(DePartition *partition)
-{
-	DeHttpRequest *request = partition->request;
-	char		reason[DE_HTTP_ERROR_SIZE];
-	DeVerdict	verdict;
-
-	verdict = de_answer_read(de_http_result(request), reason, sizeof(reason));
-	partition->request = NULL;
-	de_http_release(partition->proxy->http, request);
-
-	if (verdict == DE_VERDICT_ACKNOWLEDGED)
-	{
-		bool		quiet = partition->state == DE_PARTITION_QUIET;
-		int			nevents = partition->body.nevents;
-
-		DE_KILL_POINT("proxy-after-answer");
-		/* one that is not tracked any more is of a log taken back, see above */
-		for (int i = 0; i < nevents; i++)
-			(void) de_tracker_ack(partition->tracker, partition->offsets[i]);
-		partition_free_body(partition);
-		if (!quiet)
-			partition->state = DE_PARTITION_IDLE;
-		de_group_note_delivered(partition->group, nevents);
-		if (!quiet)
-			de_partition_run(partition);
-	}
-	else if (partition->state == DE_PARTITION_SENDING)
-		partition_retry_later(partition, reason);
-	else
-	{
-		partition_free_body(partition);
-		de_group_note_failed(partition->group, reason);
-	}
-}
-
-/*
- * Waits before the next attempt, with the body kept.
- */
-static void
-partition_retry_later(DePartition *partition, const char *reason)
+de_partition_finished(DePartition *partition, DePartitionAnswer *answer)
 {
 	const DeGroupDefinition *definition = partition->definition;
-	int64		wait_ms = de_backoff_ms(partition->attempt, definition->backoff_min_ms,
-								  definition->backoff_max_ms,
-								  pg_prng_double(&pg_global_prng_state));
+	DeHttpRequest *request = partition->request;
+	int64		wait_ms;
 
-	partition->state = DE_PARTITION_BACKOFF;
-	de_timer_set(partition->proxy->timers, &partition->timer, partition->proxy->now + wait_ms);
-	de_group_note_failed(partition->group, reason);
+	answer->nevents = partition->batch.nevents;
+	answer->acknowledged = de_answer_read(de_http_result(request), answer->reason,
+										  sizeof(answer->reason)) == DE_VERDICT_ACKNOWLEDGED;
+	partition->request = NULL;
+	de_http_release(partition->loop->http, request);
+
+	if (answer->acknowledged)
+	{
+		de_batch_acknowledge(&partition->batch, partition->tracker);
+		DE_KILL_POINT("proxy-after-answer");
+	}
+	if (answer->acknowledged || partition->state == PARTITION_QUIET)
+	{
+		partition_clear_batch(partition);
+		if (partition->state != PARTITION_QUIET)
+			partition->state = PARTITION_IDLE;
+	}
+	else
+	{
+		/* the body is kept, and sent as it is */
+		partition->state = PARTITION_BACKOFF;
+		wait_ms = de_backoff_ms(partition->attempt, definition->backoff_min_ms,
+								definition->backoff_max_ms,
+								pg_prng_double(&pg_global_prng_state));
+		de_timer_set(partition->loop->timers, &partition->timer, partition->loop->now + wait_ms);
+	}
 }

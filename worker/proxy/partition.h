@@ -1,8 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * partition.h
- *		One assigned partition of a consumer group: batches its records,
- *		has them delivered, knows what may be committed.
+ *		One assigned partition of a consumer group: has its records delivered
+ *		in order, knows what may be committed.
+ *
+ * Nothing here calls the group.  What an answer means for it, the loop hands
+ * over; figures and positions it asks for.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,80 +13,23 @@
 #define DE_PARTITION_H
 
 #include "datatype/timestamp.h"
-#include "lib/ilist.h"
-#include "extension/base/clock.h"
-#include "worker/base/timer.h"
-#include "worker/delivery/request.h"
-#include "worker/http/http.h"
 #include "worker/kafka/consumer.h"
-#include "worker/proxy/registry.h"
-#include "worker/proxy/tracker.h"
-
-/* What all groups of a proxy worker share. */
-typedef struct DeProxy
-{
-	DeHttp	   *http;
-	int			epoll_fd;		/* of the members' descriptors, with the DeGroup as data */
-	pairingheap *timers;		/* of DeTimer */
-	int64		now;			/* de_monotonic_ms() of this turn of the loop */
-	int			ngroups;		/* that it has */
-	int			ngroups_everywhere; /* that the registry has for all workers */
-	int			ndisconnected;	/* groups that have lost Kafka */
-	int64		next_join_at;	/* members are made some time apart */
-	Size		memory_used;	/* bytes of request bodies */
-	Size		memory_limit;
-	bool		memory_freed;	/* since the starved were served */
-	dlist_head	starved;		/* of DePartition: wait for memory, longest first */
-} DeProxy;
-
-typedef enum DePartitionState
-{
-	DE_PARTITION_IDLE,			/* no body */
-	DE_PARTITION_STARVED,		/* no body, and no memory for one */
-	DE_PARTITION_FILLING,		/* body grows until full or linger is over */
-	DE_PARTITION_SENDING,		/* request under way */
-	DE_PARTITION_BACKOFF,		/* waits to send the same body again */
-	DE_PARTITION_QUIET			/* about to go: takes and sends nothing any more */
-} DePartitionState;
+#include "worker/proxy/definition.h"
+#include "worker/proxy/loop.h"
 
 typedef struct DePartition DePartition;
-typedef struct DeGroup DeGroup;
 
-struct DePartition
-{
-	DeProxy    *proxy;
-	DeGroup    *group;
-	Size	   *group_memory;	/* bytes of request bodies of the group */
-	const DeGroupDefinition *definition;	/* of the group; exchanged by it in place */
-	DeSource *source;
-	int32		generation;		/* of the assignment: the fencing token */
-	MemoryContext context;		/* of the struct */
-	MemoryContext body_context; /* of body and offsets */
-
-	DePartitionState state;
-	DeTracker  *tracker;
-	DeTimer		timer;			/* end of linger or of backoff */
-	dlist_node	starved_node;	/* in state STARVED */
-
-	/* The body, unless IDLE or STARVED */
-	DeRequest body;
-	bool		has_body;
-	Size		charged;		/* of proxy->memory_used and *group_memory */
-	int64	   *offsets;		/* [body.nevents] */
-	int			max_offsets;
-	TimestampTz oldest;			/* of its first record; 0 = unknown */
-	int64		sent_at;		/* first attempt with this or the last body; 0 = none yet */
-	int			attempt;		/* of the request under way or the last one */
-	DeHttpRequest *request;		/* in state SENDING, or QUIET with an answer to come */
-
-	/* Commits; offsets of the next record wanted, -1 = none yet */
-	int64		committed;		/* confirmed by the broker in this assignment */
-	int64		committing;		/* in a request under way */
-};
-
-extern DePartition *de_partition_create(DeProxy *proxy, DeGroup *group, Size *group_memory,
+/*
+ * "owner" is the caller's, "share" his part of the memory for bodies.  The
+ * partition becomes the owner of its source.
+ */
+extern DePartition *de_partition_create(DeLoop *loop, void *owner, DeBudgetShare *share,
 										const DeGroupDefinition *definition,
 										DeSource *source, int32 generation);
+extern void *de_partition_owner(DePartition *partition);
+
+/* The source stays for a while when the partition goes, without an owner. */
+extern void de_partition_detach(DePartition *partition);
 
 /*
  * Forgets the partition.  A request under way is given up: its outcome
@@ -104,17 +50,51 @@ extern void de_partition_quiesce(DePartition *partition);
 /* Is there an answer to wait for? */
 extern bool de_partition_busy(DePartition *partition);
 
-/* A request of the partition is finished.  Called by the proxy. */
-extern void de_partition_finished(DePartition *partition);
+/* What became of a request. */
+typedef struct DePartitionAnswer
+{
+	bool		acknowledged;
+	int			nevents;		/* of the request */
+	char		reason[DE_HTTP_ERROR_SIZE]; /* why not; printable ASCII */
+} DePartitionAnswer;
 
-/* The offset that may be committed now, -1 = none. */
-extern int64 de_partition_position(DePartition *partition);
+/*
+ * Takes the answer to its request, which is finished.  Records are not taken
+ * before the next de_partition_run().
+ */
+extern void de_partition_finished(DePartition *partition, DePartitionAnswer *answer);
 
-/* Serves the partitions that wait for memory, the longest first. */
-extern void de_partition_feed_starved(DeProxy *proxy);
+/* ---- commits; offsets of the next record wanted ---- */
 
-/* Implemented by group.c: what became of a request of one of its partitions. */
-extern void de_group_note_delivered(DeGroup *group, int nevents);
-extern void de_group_note_failed(DeGroup *group, const char *reason);
+typedef enum DeCommitMode
+{
+	DE_COMMIT_CHANGED,			/* if it has moved and no commit is under way */
+	DE_COMMIT_PROBE,			/* also if it has not: does Kafka answer? */
+	DE_COMMIT_LAST				/* what has moved, also beside a commit under way */
+} DeCommitMode;
+
+/* Notes the position for the group's next commit request; false if there is nothing to note. */
+extern bool de_partition_note_commit(DePartition *partition, DeCommitMode mode);
+
+/* Result of a commit of "offset". */
+extern void de_partition_committed(DePartition *partition, int64 offset, bool ok);
+
+/* Is there a result to wait for? */
+extern bool de_partition_committing(DePartition *partition);
+
+/* ---- figures ---- */
+
+typedef struct DePartitionFigures
+{
+	int64		position;		/* offset that may be committed now; -1 = none */
+	int64		lag;			/* events from there to the end; -1 = unknown */
+	int			in_flight;		/* events in the request under way */
+	TimestampTz oldest;			/* timestamp of the oldest one in the body; 0 = none */
+} DePartitionFigures;
+
+extern void de_partition_figures(DePartition *partition, DePartitionFigures *figures);
+
+/* Has its body been refused, and is it sent again? */
+extern bool de_partition_failing(DePartition *partition);
 
 #endif							/* DE_PARTITION_H */

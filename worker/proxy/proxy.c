@@ -28,6 +28,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
@@ -36,6 +37,7 @@
 #include "extension/base/guc.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/group.h"
+#include "worker/proxy/registry.h"
 
 /* Groups served in one turn of the loop. */
 #define MAX_READY_GROUPS 128
@@ -49,8 +51,9 @@
 /* For library threads to end, when we exit. */
 #define TEARDOWN_WAIT_MS 1000
 
-static DeProxy proxy;
-static dlist_head groups;		/* of DeGroup */
+static DeLoop loop;
+static DeGroupPool pool;
+static List *groups = NIL;		/* of DeGroup, in de_worker->context */
 
 /* What the members were made with; a change means new members. */
 static char *used_bootstrap_servers;
@@ -66,6 +69,7 @@ static void proxy_set_up(void);
 static void proxy_raise_descriptor_limit(void);
 static bool proxy_wait(WaitEventSet *set);
 static void proxy_serve(void);
+static void proxy_http_options(DeHttpOptions *options);
 static void proxy_set_memory_limit(void);
 static void proxy_note_settings(void);
 static void proxy_apply_settings(void);
@@ -88,8 +92,8 @@ de_proxy_main(Datum main_arg)
 
 	de_worker_begin(DE_WORKER_PROXY, main_arg);
 	proxy_set_up();
-	fds[0] = de_http_fd(proxy.http);
-	fds[1] = proxy.epoll_fd;
+	fds[0] = de_http_fd(loop.http);
+	fds[1] = loop.epoll_fd;
 	set = de_worker_create_wait_set(lengthof(fds), fds);
 
 	while (!de_worker_stopping())
@@ -110,22 +114,24 @@ static void
 proxy_set_up(void)
 {
 	MemoryContext old = MemoryContextSwitchTo(de_worker->context);
+	DeHttpOptions options;
 
-	dlist_init(&groups);
-	dlist_init(&proxy.starved);
-	proxy.epoll_fd = -1;
-	proxy.now = de_monotonic_ms();
-	proxy.timers = pairingheap_allocate(de_timer_compare, NULL);
+	pool.loop = &loop;
+	de_budget_init(&loop.bodies);
+	loop.epoll_fd = -1;
+	loop.now = de_monotonic_ms();
+	loop.timers = pairingheap_allocate(de_timer_compare, NULL);
 	proxy_set_memory_limit();
 	proxy_note_settings();
 	was_in_recovery = RecoveryInProgress();
-	registry_retry_at = proxy.now;
+	registry_retry_at = loop.now;
 
 	before_shmem_exit(proxy_at_exit, (Datum) 0);
 	proxy_raise_descriptor_limit();
-	proxy.http = de_http_create();
-	proxy.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (proxy.epoll_fd < 0)
+	proxy_http_options(&options);
+	loop.http = de_http_create(&options);
+	loop.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (loop.epoll_fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not create an epoll descriptor: %m")));
@@ -156,14 +162,14 @@ proxy_raise_descriptor_limit(void)
 static bool
 proxy_wait(WaitEventSet *set)
 {
-	int64		due = de_timer_next(proxy.timers);
+	int64		due = de_timer_next(loop.timers);
 	long		timeout = DE_MAX_WAIT_MS;
 	bool		reloaded;
 
 	if (due != 0)
 		timeout = (long) Min(Max(due - de_monotonic_ms(), 0), DE_MAX_WAIT_MS);
 	reloaded = de_worker_wait(set, timeout, "delivering events");
-	proxy.now = de_monotonic_ms();
+	loop.now = de_monotonic_ms();
 	return reloaded;
 }
 
@@ -178,19 +184,38 @@ proxy_serve(void)
 	int			nready;
 
 	/* answers first: what they acknowledge makes room for records */
-	de_http_run(proxy.http);
-	while ((request = de_http_next_finished(proxy.http)) != NULL)
-		de_partition_finished(de_http_opaque(request));
+	de_http_run(loop.http);
+	while ((request = de_http_next_finished(loop.http)) != NULL)
+	{
+		DePartition *partition = de_http_opaque(request);
+		DePartitionAnswer answer;
+
+		de_partition_finished(partition, &answer);
+		de_group_answered(de_partition_owner(partition), partition, &answer);
+	}
 
 	/* the rest, if there are more, keeps the descriptor readable */
-	nready = epoll_wait(proxy.epoll_fd, ready, MAX_READY_GROUPS, 0);
+	nready = epoll_wait(loop.epoll_fd, ready, MAX_READY_GROUPS, 0);
 	for (int i = 0; i < nready; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		de_group_run(ready[i].data.ptr);
 	}
-	de_timer_run(proxy.timers, proxy.now);
-	de_partition_feed_starved(&proxy);
+	de_timer_run(loop.timers, loop.now);
+	de_budget_serve(&loop.bodies);
+}
+
+/*
+ * How handlers are called.
+ */
+static void
+proxy_http_options(DeHttpOptions *options)
+{
+	options->hosts = de_handler_hosts;
+	options->hosts_setting = "durable_event.handler_hosts";
+	options->ca_file = de_handler_ca_file;
+	options->cert_file = de_handler_cert_file;
+	options->key_file = de_handler_key_file;
 }
 
 /*
@@ -200,8 +225,7 @@ proxy_serve(void)
 static void
 proxy_set_memory_limit(void)
 {
-	proxy.memory_limit = (Size) de_proxy_memory * 1024 / 2;
-	proxy.memory_freed = true;
+	de_budget_resize(&loop.bodies, (Size) de_proxy_memory * 1024 / 2, pool.ngroups);
 }
 
 /*
@@ -224,10 +248,12 @@ proxy_apply_settings(void)
 	bool		changed = strcmp(used_bootstrap_servers, de_bootstrap_servers) != 0 ||
 		strcmp(used_kafka_config, de_kafka_config) != 0 ||
 		strcmp(used_group_prefix, de_group_prefix) != 0;
-	dlist_iter	iter;
+	DeHttpOptions options;
+	ListCell   *lc;
 
 	proxy_set_memory_limit();
-	de_http_reload(proxy.http);
+	proxy_http_options(&options);
+	de_http_reload(loop.http, &options);
 	if (!changed)
 		return;
 
@@ -235,12 +261,10 @@ proxy_apply_settings(void)
 	pfree(used_kafka_config);
 	pfree(used_group_prefix);
 	proxy_note_settings();
-	dlist_foreach(iter, &groups)
+	foreach(lc, groups)
 	{
-		DeGroup    *group = dlist_container(DeGroup, node, iter.cur);
-
-		if (group->wanted)
-			de_group_restart(group);
+		if (de_group_wanted(lfirst(lc)))
+			de_group_restart(lfirst(lc));
 	}
 }
 
@@ -263,14 +287,14 @@ proxy_refresh_registry(bool reloaded)
 		changed = true;
 	}
 	if (changed && registry_retry_at == 0)
-		registry_retry_at = proxy.now;
-	if (registry_retry_at == 0 || registry_retry_at > proxy.now)
+		registry_retry_at = loop.now;
+	if (registry_retry_at == 0 || registry_retry_at > loop.now)
 		return;
 
 	registry = de_registry_read(de_worker->index, de_proxy_workers);
 	if (registry == NULL)
 	{
-		registry_retry_at = proxy.now + REGISTRY_RETRY_MS;
+		registry_retry_at = loop.now + REGISTRY_RETRY_MS;
 		return;
 	}
 	registry_retry_at = 0;
@@ -331,12 +355,11 @@ proxy_apply_registry(const DeRegistry *registry)
 	int			started = 0;
 	int			stopped = 0;
 	List	   *keep = NIL;
-	dlist_mutable_iter iter;
 	ListCell   *lc;
 
-	proxy.ngroups = list_length(registry->groups);
-	proxy.ngroups_everywhere = registry->total;
-	proxy.memory_freed = true;	/* shares have changed */
+	pool.ngroups = list_length(registry->groups);
+	pool.ngroups_everywhere = registry->total;
+	proxy_set_memory_limit();	/* shares have changed */
 	if (ready)
 	{
 		foreach(lc, registry->groups)
@@ -344,12 +367,15 @@ proxy_apply_registry(const DeRegistry *registry)
 			const DeGroupDefinition *definition = lfirst(lc);
 			DeGroup    *group = proxy_find_group(definition->name);
 
-			if (group == NULL || !group->wanted)
+			if (group == NULL || !de_group_wanted(group))
 				started++;
 			if (group == NULL)
 			{
-				group = de_group_create(&proxy, definition);
-				dlist_push_tail(&groups, &group->node);
+				MemoryContext old = MemoryContextSwitchTo(de_worker->context);
+
+				group = de_group_create(&pool, definition);
+				groups = lappend(groups, group);
+				MemoryContextSwitchTo(old);
 			}
 			else
 				de_group_redefine(group, definition);
@@ -357,11 +383,11 @@ proxy_apply_registry(const DeRegistry *registry)
 		}
 	}
 
-	dlist_foreach_modify(iter, &groups)
+	foreach(lc, groups)
 	{
-		DeGroup    *group = dlist_container(DeGroup, node, iter.cur);
+		DeGroup    *group = lfirst(lc);
 
-		if (group->wanted && !list_member_ptr(keep, group))
+		if (de_group_wanted(group) && !list_member_ptr(keep, group))
 		{
 			de_group_stop(group);
 			stopped++;
@@ -376,14 +402,12 @@ proxy_apply_registry(const DeRegistry *registry)
 static DeGroup *
 proxy_find_group(const char *name)
 {
-	dlist_iter	iter;
+	ListCell   *lc;
 
-	dlist_foreach(iter, &groups)
+	foreach(lc, groups)
 	{
-		DeGroup    *group = dlist_container(DeGroup, node, iter.cur);
-
-		if (strcmp(group->definition->name, name) == 0)
-			return group;
+		if (strcmp(de_group_name(lfirst(lc)), name) == 0)
+			return lfirst(lc);
 	}
 	return NULL;
 }
@@ -395,15 +419,15 @@ proxy_find_group(const char *name)
 static void
 proxy_reap_groups(void)
 {
-	dlist_mutable_iter iter;
+	ListCell   *lc;
 
-	dlist_foreach_modify(iter, &groups)
+	foreach(lc, groups)
 	{
-		DeGroup    *group = dlist_container(DeGroup, node, iter.cur);
+		DeGroup    *group = lfirst(lc);
 
-		if (group->phase != DE_GROUP_PHASE_GONE)
+		if (!de_group_gone(group))
 			continue;
-		dlist_delete(&group->node);
+		groups = foreach_delete_current(groups, lc);
 		de_group_destroy(group);
 	}
 }
@@ -416,14 +440,14 @@ static void
 proxy_stop(WaitEventSet *set)
 {
 	int64		until = de_monotonic_ms() + de_shutdown_timeout + STOP_EXTRA_MS;
-	dlist_iter	iter;
+	ListCell   *lc;
 
 	if (de_worker_held())
 		return;
-	dlist_foreach(iter, &groups)
-		de_group_stop(dlist_container(DeGroup, node, iter.cur));
+	foreach(lc, groups)
+		de_group_stop(lfirst(lc));
 	proxy_reap_groups();
-	while (!dlist_is_empty(&groups) && proxy.now < until && !de_worker_held())
+	while (groups != NIL && loop.now < until && !de_worker_held())
 	{
 		(void) proxy_wait(set);
 		proxy_serve();
@@ -438,14 +462,13 @@ proxy_stop(WaitEventSet *set)
 static void
 proxy_at_exit(int code, Datum arg)
 {
-	while (!dlist_is_empty(&groups))
-	{
-		DeGroup    *group = dlist_container(DeGroup, node, dlist_pop_head_node(&groups));
+	ListCell   *lc;
 
-		de_group_destroy(group);
-	}
-	if (proxy.http != NULL)
-		de_http_destroy(proxy.http);
-	proxy.http = NULL;
+	foreach(lc, groups)
+		de_group_destroy(lfirst(lc));
+	groups = NIL;
+	if (loop.http != NULL)
+		de_http_destroy(loop.http);
+	loop.http = NULL;
 	(void) de_kafka_teardown_wait(TEARDOWN_WAIT_MS);
 }
