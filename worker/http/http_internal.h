@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * http_internal.h
- *		What http.c (handles, loop), http_request.c and http_transfer.c (options,
- *		callbacks and result of one request) share.  The only header that
- *		includes libcurl's; only these may include it.
+ *		What the http*.c files share.  http.c calls http_request.c, both
+ *		http_engine.c, and all http_transfer.c.  The only header that includes
+ *		libcurl's; only these may include it.
  *
  *-------------------------------------------------------------------------
  */
@@ -85,26 +85,37 @@ struct DeHttpRequest
 	DeHttpResult result;
 };
 
-/* ---- http.c ---- */
+/* ---- http_engine.c ---- */
 
-/* Sets the timer to what is to be done next; to be called when that has changed. */
-extern void de_http_arm(DeHttp *http);
+/* An engine with these options; NULL when out of memory. */
+extern HttpEngine *de_http_engine_create(DeHttp *http, const DeHttpOptions *options);
+
+/* Frees an engine that has no requests any more and is in no list. */
+extern void de_http_engine_destroy(HttpEngine *engine);
 
 /* Destroys engines that are not the first and have nothing to do. */
 extern void de_http_engine_retire(DeHttp *http);
+
+extern HttpEngine *de_http_engine_find(DeHttp *http, uint32 serial);
+
+/* Microseconds of the monotonic clock. */
+extern int64 de_http_now_us(void);
+
+/* Sets the timer to what is to be done next; to be called when that has changed. */
+extern void de_http_arm(DeHttp *http);
 
 /* ---- http_request.c ---- */
 
 /* Files a request that libcurl has no longer (or never had). */
 extern void de_http_request_finish(DeHttpRequest *request);
 
-/* Frees a request that is in no list and not with libcurl. */
-extern void de_http_request_free(DeHttpRequest *request);
-
 /* ---- http_transfer.c ---- */
 
-/* Sets what is the same for all requests of an engine; false when out of memory. */
-extern bool de_http_transfer_set_options(DeHttpRequest *request);
+/* A new request of an engine; NULL when out of memory, without a handle when only that failed. */
+extern DeHttpRequest *de_http_transfer_create(HttpEngine *engine);
+
+/* Frees a request that is in no list and not with libcurl. */
+extern void de_http_transfer_free(DeHttpRequest *request);
 
 /* Sets the URL, if it is not the last one's; NULL, or the reason why it is none for us. */
 extern const char *de_http_transfer_set_url(DeHttpRequest *request, const char *url);

@@ -25,7 +25,6 @@
 #define HTTP_CONNECT_TIMEOUT_MS 10000
 
 static DeHttpRequest *http_request_get(HttpEngine *engine);
-static DeHttpRequest *http_request_create(HttpEngine *engine);
 static bool http_request_prepare(DeHttpRequest *request, const char *url,
 								 const char *const *headers, int nheaders,
 								 const char *body, size_t body_len);
@@ -176,7 +175,7 @@ de_http_release(DeHttp *http, DeHttpRequest *request)
 	}
 	else
 	{
-		de_http_request_free(request);
+		de_http_transfer_free(request);
 		de_http_engine_retire(http);
 	}
 	de_http_arm(http);
@@ -189,7 +188,7 @@ http_request_get(HttpEngine *engine)
 	DeHttpRequest *request;
 
 	if (dlist_is_empty(&engine->idle))
-		request = http_request_create(engine);
+		request = de_http_transfer_create(engine);
 	else
 	{
 		/* the last one used: its URL and its connection are the likeliest to fit */
@@ -211,36 +210,6 @@ http_request_get(HttpEngine *engine)
 	request->result.error[0] = '\0';
 	request->result.retry_after_ms = -1;
 	return request;
-}
-
-static DeHttpRequest *
-http_request_create(HttpEngine *engine)
-{
-	DeHttpRequest *request = calloc(1, sizeof(DeHttpRequest));
-
-	if (request == NULL)
-		return NULL;
-	request->engine = engine;
-	request->easy = curl_easy_init();
-	if (request->easy != NULL && !de_http_transfer_set_options(request))
-	{
-		/* good for a refusal only */
-		curl_easy_cleanup(request->easy);
-		request->easy = NULL;
-	}
-	return request;
-}
-
-/* Frees a request that is in no list and not with libcurl. */
-void
-de_http_request_free(DeHttpRequest *request)
-{
-	if (request->easy != NULL)
-		curl_easy_cleanup(request->easy);
-	free(request->headers);
-	free(request->body);
-	free(request->url);
-	free(request);
 }
 
 /* Files a request that libcurl has no longer (or never had). */

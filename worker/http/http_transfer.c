@@ -43,6 +43,7 @@
 
 #define HTTP_MAX_RETRY_AFTER_MS (INT64CONST(24) * 3600 * 1000)
 
+static bool http_set_options(DeHttpRequest *request);
 static bool http_is_before_sending(CURLcode code);
 static bool http_is_tls_failure(CURLcode code);
 static const char *http_phase(DeHttpRequest *request, CURLcode code);
@@ -54,9 +55,40 @@ static int64 http_parse_retry_after(const char *value, size_t len);
 
 /* ---- before ---- */
 
+/* See http_internal.h. */
+DeHttpRequest *
+de_http_transfer_create(HttpEngine *engine)
+{
+	DeHttpRequest *request = calloc(1, sizeof(DeHttpRequest));
+
+	if (request == NULL)
+		return NULL;
+	request->engine = engine;
+	request->easy = curl_easy_init();
+	if (request->easy != NULL && !http_set_options(request))
+	{
+		/* good for a refusal only */
+		curl_easy_cleanup(request->easy);
+		request->easy = NULL;
+	}
+	return request;
+}
+
+/* Frees a request that is in no list and not with libcurl. */
+void
+de_http_transfer_free(DeHttpRequest *request)
+{
+	if (request->easy != NULL)
+		curl_easy_cleanup(request->easy);
+	free(request->headers);
+	free(request->body);
+	free(request->url);
+	free(request);
+}
+
 /* Sets what is the same for all requests of an engine; false when out of memory. */
-bool
-de_http_transfer_set_options(DeHttpRequest *request)
+static bool
+http_set_options(DeHttpRequest *request)
 {
 	CURL	   *easy = request->easy;
 	HttpEngine *engine = request->engine;

@@ -47,6 +47,7 @@
 #define METADATA_REFRESH_MAX_MS 10000
 
 static void group_timer_expired(void *owner);
+static void group_schedule(DeGroup *group, int64 due);
 static void group_start(DeGroup *group);
 static DeConsumer *group_create_consumer(DeGroup *group, char *error, int error_size);
 static void group_start_later(DeGroup *group, const char *reason);
@@ -81,7 +82,7 @@ de_group_create(DeGroupPool *pool, const DeGroupDefinition *definition)
 	group->wanted = true;
 	group->reported_state = DE_GROUP_STARTING;
 	de_timer_init(&group->timer, group_timer_expired, group);
-	de_group_schedule(group, pool->loop->now + 1);
+	group_schedule(group, pool->loop->now + 1);
 	return group;
 }
 
@@ -131,7 +132,7 @@ de_group_redefine(DeGroup *group, const DeGroupDefinition *definition)
 	if (group->phase == GROUP_GONE)
 		group->phase = GROUP_WAITING;
 	if (group->phase == GROUP_WAITING)
-		de_group_schedule(group, group->pool->loop->now + 1);
+		group_schedule(group, group->pool->loop->now + 1);
 	else if (group->phase == GROUP_MEMBER && !group->stopping)
 	{
 		char		error[DE_KAFKA_ERROR_SIZE];
@@ -157,7 +158,7 @@ de_group_restart(DeGroup *group)
 	if (group->phase == GROUP_GONE)
 		group->phase = GROUP_WAITING;
 	if (group->phase == GROUP_WAITING)
-		de_group_schedule(group, group->pool->loop->now + 1);
+		group_schedule(group, group->pool->loop->now + 1);
 }
 
 /*
@@ -222,6 +223,12 @@ group_timer_expired(void *owner)
 	}
 }
 
+static void
+group_schedule(DeGroup *group, int64 due)
+{
+	de_timer_set(group->pool->loop->timers, &group->timer, due);
+}
+
 /*
  * Makes the member, if the group can run.
  */
@@ -255,7 +262,7 @@ group_start(DeGroup *group)
 
 	if (group->pool->loop->now < group->pool->next_join_at)
 	{
-		de_group_schedule(group, group->pool->next_join_at);
+		group_schedule(group, group->pool->next_join_at);
 		return;
 	}
 	group->pool->next_join_at = group->pool->loop->now + JOIN_INTERVAL_MS;
@@ -270,7 +277,7 @@ group_start(DeGroup *group)
 	group->failed_starts = 0;
 	group->start_logged = false;
 	de_group_publish_state(group);
-	de_group_schedule(group, group->pool->loop->now + TICK_MS);
+	group_schedule(group, group->pool->loop->now + TICK_MS);
 	ereport(DEBUG1,
 			(errmsg_internal("consumer group \"%s\" joins", group->definition->name)));
 }
@@ -345,7 +352,7 @@ group_start_later(DeGroup *group, const char *reason)
 	/* what keeps one group from starting keeps all: they must not try in step */
 	wait_ms = de_backoff_ms(group->failed_starts, START_BACKOFF_MIN_MS, START_BACKOFF_MAX_MS,
 							pg_prng_double(&pg_global_prng_state));
-	de_group_schedule(group, group->pool->loop->now + wait_ms);
+	group_schedule(group, group->pool->loop->now + wait_ms);
 }
 
 /*
@@ -355,7 +362,7 @@ group_start_later(DeGroup *group, const char *reason)
 static void
 group_tick(DeGroup *group)
 {
-	de_group_schedule(group, group->pool->loop->now + TICK_MS);
+	group_schedule(group, group->pool->loop->now + TICK_MS);
 	de_group_run(group);
 	if (group->phase != GROUP_MEMBER || group->drain != GROUP_NOT_DRAINING)
 		return;
@@ -522,10 +529,10 @@ group_end_drain(DeGroup *group)
 	{
 		de_consumer_close(group->consumer);
 		group->phase = GROUP_CLOSING;
-		de_group_schedule(group, group->pool->loop->now + CLOSE_WAIT_MS);
+		group_schedule(group, group->pool->loop->now + CLOSE_WAIT_MS);
 	}
 	else
-		de_group_schedule(group, group->pool->loop->now + TICK_MS);
+		group_schedule(group, group->pool->loop->now + TICK_MS);
 	de_group_publish_state(group);
 	de_group_publish_figures(group);
 }
@@ -567,5 +574,5 @@ group_drop_consumer(DeGroup *group)
 	de_timer_cancel(group->pool->loop->timers, &group->timer);
 	group->phase = group->wanted ? GROUP_WAITING : GROUP_GONE;
 	if (group->wanted)
-		de_group_schedule(group, group->pool->loop->now + 1);
+		group_schedule(group, group->pool->loop->now + 1);
 }

@@ -19,6 +19,7 @@
 /* For the broker to confirm what is committed before partitions go. */
 #define COMMIT_WAIT_MS 1000
 
+static void drain_set_deadline(DeGroup *group, int64 wait_ms);
 static bool drain_awaits_answers(DeGroup *group);
 
 /*
@@ -30,7 +31,7 @@ de_group_begin_drain(DeGroup *group)
 	for (int i = 0; i < group->npartitions; i++)
 		de_partition_quiesce(group->partitions[i]);
 	group->drain = GROUP_AWAITING_ANSWERS;
-	de_group_schedule(group, group->pool->loop->now + de_shutdown_timeout + 1);
+	drain_set_deadline(group, de_shutdown_timeout + 1);
 }
 
 /*
@@ -44,7 +45,7 @@ de_group_drained(DeGroup *group, DeGroupDrainEvent event)
 		if (event != DE_DRAIN_TIMEOUT && drain_awaits_answers(group))
 			return false;
 		group->drain = GROUP_AWAITING_COMMITS;
-		de_group_schedule(group, group->pool->loop->now + COMMIT_WAIT_MS);
+		drain_set_deadline(group, COMMIT_WAIT_MS);
 		de_group_commit(group, DE_COMMIT_LAST);
 	}
 	else if (event == DE_DRAIN_TIMEOUT)
@@ -55,6 +56,14 @@ de_group_drained(DeGroup *group, DeGroupDrainEvent event)
 		de_group_commit(group, DE_COMMIT_LAST);
 	}
 	return !de_group_committing(group);
+}
+
+static void
+drain_set_deadline(DeGroup *group, int64 wait_ms)
+{
+	DeLoop	   *loop = group->pool->loop;
+
+	de_timer_set(loop->timers, &group->timer, loop->now + wait_ms);
 }
 
 static bool

@@ -76,12 +76,6 @@ struct DeGroup
 	int64		failure_logged_at;	/* 0 = never */
 };
 
-static inline void
-de_group_schedule(DeGroup *group, int64 due)
-{
-	de_timer_set(group->pool->loop->timers, &group->timer, due);
-}
-
 /* ---- group_drain.c ---- */
 
 typedef enum DeGroupDrainEvent
