@@ -3,6 +3,11 @@
  * publish_row.c
  *		publish_row(): the trigger that publishes what happens to a table's rows.
  *
+ * Consumers replay by key: the last event of a key says whether there is a row
+ * and what is in it.  So a row has one key in every session
+ * (output_settings.c), and a change of the key is a deletion under the old one
+ * and a creation under the new one.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,83 +24,131 @@
 #include "utils/varlena.h"
 
 #include "extension/base/event.h"
+#include "extension/output_settings.h"
 #include "extension/publish.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_row);
 
-/* What publish_row was told in CREATE TRIGGER; in the call's memory context. */
+/* A key column. */
+typedef struct RowKey
+{
+	AttrNumber	attnum;
+	FmgrInfo	output;
+} RowKey;
+
+/*
+ * What publish_row was told in CREATE TRIGGER, and what follows from it.  Made
+ * at a statement's first row and kept in its FmgrInfo: the table cannot change
+ * while the statement's triggers fire.
+ */
 typedef struct RowTrigger
 {
-	TriggerData *data;
 	text	   *event_type;
 	int			nkeys;
-	AttrNumber *keys;
-	TupleDesc	desc;			/* of the published columns; the table's own if all */
+	RowKey	   *keys;
 	int			ncolumns;		/* 0 = all */
 	AttrNumber *columns;
+	TupleDesc	desc;			/* of the columns; NULL = the table's own */
+	int			settings;		/* that the text of rows depends on (DE_OUTPUT_...) */
 } RowTrigger;
 
-static void row_trigger_init(RowTrigger *trigger, TriggerData *data);
-static void row_trigger_columns(RowTrigger *trigger, const char *list, const char *what,
-								int *n, AttrNumber **columns);
-static text *row_key(RowTrigger *trigger, HeapTuple tuple);
-static void row_append_json(RowTrigger *trigger, StringInfo json, HeapTuple tuple);
-static void row_publish(RowTrigger *trigger, const char *op, text *key, HeapTuple new_row,
-						HeapTuple old_row);
+/* One version of a row, as it is published. */
+typedef struct RowImage
+{
+	text	   *key;
+	StringInfoData json;
+} RowImage;
+
+static void row_check_call(FunctionCallInfo fcinfo, TriggerData *data);
+static RowTrigger *row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data);
+static List *row_trigger_columns(TriggerData *data, const char *list, const char *what);
+static void row_no_such_column(TriggerData *data, const char *name);
+static void row_image(RowImage *image, RowTrigger *trigger, TriggerData *data, HeapTuple tuple);
+static text *row_key(RowTrigger *trigger, TriggerData *data, HeapTuple tuple);
+static void row_append_json(StringInfo json, RowTrigger *trigger, TriggerData *data,
+							HeapTuple tuple);
+static void row_publish(RowTrigger *trigger, const char *op, const RowImage *new_row,
+						const RowImage *old_row);
 
 /*
  * SQL: publish_row(event_type, key columns [, 'columns=...']) returns trigger:
- * publishes what happened to the row.  A change of the key is published as a
- * deletion under the old key and a creation under the new one: consumers of
- * either key see the whole story of it, in order.
+ * publishes what happened to the row, or that the table was truncated.
  */
 Datum
 durable_event_publish_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	RowTrigger	trigger;
+	RowTrigger *trigger;
+	RowImage	old_row;
+	RowImage	new_row;
+	int			level;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
-		!TRIGGER_FIRED_AFTER(data->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("durable_event.publish_row() must be called by an AFTER trigger FOR EACH ROW"),
-				 errhint("A BEFORE trigger cannot know what the row will be.")));
+	row_check_call(fcinfo, data);
 	de_publish_require();
-	row_trigger_init(&trigger, data);
+	trigger = row_trigger_get(fcinfo, data);
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+	{
+		row_publish(trigger, "truncated", NULL, NULL);
+		return PointerGetDatum(NULL);
+	}
+
+	level = de_output_fixed_begin(trigger->settings);
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		row_image(&new_row, trigger, data, data->tg_trigtuple);
+	else
+		row_image(&old_row, trigger, data, data->tg_trigtuple);
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		row_image(&new_row, trigger, data, data->tg_newtuple);
+	de_output_fixed_end(level);
 
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		row_publish(&trigger, "created", row_key(&trigger, data->tg_trigtuple),
-					data->tg_trigtuple, NULL);
+		row_publish(trigger, "created", &new_row, NULL);
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		row_publish(&trigger, "deleted", row_key(&trigger, data->tg_trigtuple),
-					NULL, data->tg_trigtuple);
+		row_publish(trigger, "deleted", NULL, &old_row);
+	else if (VARSIZE(old_row.key) == VARSIZE(new_row.key) &&
+			 memcmp(old_row.key, new_row.key, VARSIZE(old_row.key)) == 0)
+		row_publish(trigger, "updated", &new_row, &old_row);
 	else
 	{
-		text	   *old_key = row_key(&trigger, data->tg_trigtuple);
-		text	   *new_key = row_key(&trigger, data->tg_newtuple);
-
-		if (VARSIZE(old_key) == VARSIZE(new_key) &&
-			memcmp(old_key, new_key, VARSIZE(old_key)) == 0)
-			row_publish(&trigger, "updated", new_key, data->tg_newtuple, data->tg_trigtuple);
-		else
-		{
-			row_publish(&trigger, "deleted", old_key, NULL, data->tg_trigtuple);
-			row_publish(&trigger, "created", new_key, data->tg_newtuple, NULL);
-		}
+		/* consumers of either key see the whole story of it, in order */
+		row_publish(trigger, "deleted", NULL, &old_row);
+		row_publish(trigger, "created", &new_row, NULL);
 	}
 	return PointerGetDatum(NULL);
 }
 
 /*
- * Reads the trigger's arguments.
+ * Throws unless this is an AFTER trigger, for rows or of TRUNCATE.
  */
 static void
-row_trigger_init(RowTrigger *trigger, TriggerData *data)
+row_check_call(FunctionCallInfo fcinfo, TriggerData *data)
 {
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		(TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) &&
+		 !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("durable_event.publish_row() must be called by an AFTER trigger FOR EACH ROW"),
+				 errhint("A BEFORE trigger cannot know what the row will be. A trigger FOR EACH STATEMENT may be one of TRUNCATE only.")));
+}
+
+/*
+ * What the trigger was told: read at a statement's first row.
+ */
+static RowTrigger *
+row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data)
+{
+	RowTrigger *trigger = fcinfo->flinfo->fn_extra;
+	MemoryContext old_context;
 	char	  **args = data->tg_trigger->tgargs;
 	int			nargs = data->tg_trigger->tgnargs;
 	TupleDesc	table_desc = RelationGetDescr(data->tg_relation);
+	List	   *keys;
+	ListCell   *cell;
+
+	if (trigger != NULL)
+		return trigger;
 
 	if (nargs < 2 || nargs > 3 || (nargs == 3 && strncmp(args[2], "columns=", 8) != 0))
 		ereport(ERROR,
@@ -103,30 +156,62 @@ row_trigger_init(RowTrigger *trigger, TriggerData *data)
 				 errmsg("invalid arguments of trigger \"%s\" on table \"%s\"",
 						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
 				 errhint("Use durable_event.publish_row('event_type', 'key_column' [, 'columns=a,b,c']).")));
-	trigger->data = data;
+
+	old_context = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	trigger = palloc0(sizeof(RowTrigger));
 	trigger->event_type = cstring_to_text(args[0]);
-	row_trigger_columns(trigger, args[1], "key", &trigger->nkeys, &trigger->keys);
-	trigger->ncolumns = 0;
-	trigger->desc = table_desc;
+
+	keys = row_trigger_columns(data, args[1], "key");
+	trigger->keys = palloc(list_length(keys) * sizeof(RowKey));
+	foreach(cell, keys)
+	{
+		RowKey	   *key = &trigger->keys[trigger->nkeys++];
+		Oid			type = SPI_gettypeid(table_desc, lfirst_int(cell));
+		Oid			output;
+		bool		is_varlena;
+
+		key->attnum = lfirst_int(cell);
+		getTypeOutputInfo(type, &output, &is_varlena);
+		fmgr_info(output, &key->output);
+		trigger->settings |= de_output_settings_of(type);
+	}
+
 	if (nargs == 3)
 	{
-		row_trigger_columns(trigger, args[2] + 8, "columns", &trigger->ncolumns,
-							&trigger->columns);
-		trigger->desc = CreateTemplateTupleDesc(trigger->ncolumns);
-		for (int i = 0; i < trigger->ncolumns; i++)
-			TupleDescCopyEntry(trigger->desc, i + 1, table_desc, trigger->columns[i]);
+		List	   *columns = row_trigger_columns(data, args[2] + 8, "columns");
+
+		trigger->columns = palloc(list_length(columns) * sizeof(AttrNumber));
+		trigger->desc = CreateTemplateTupleDesc(list_length(columns));
+		foreach(cell, columns)
+		{
+			trigger->columns[trigger->ncolumns++] = lfirst_int(cell);
+			TupleDescCopyEntry(trigger->desc, trigger->ncolumns, table_desc, lfirst_int(cell));
+			trigger->settings |= de_output_settings_of(SPI_gettypeid(table_desc,
+																	 lfirst_int(cell)));
+		}
 		trigger->desc = BlessTupleDesc(trigger->desc);
 	}
+	else
+	{
+		for (int i = 0; i < table_desc->natts; i++)
+		{
+			if (!TupleDescAttr(table_desc, i)->attisdropped)
+				trigger->settings |= de_output_settings_of(TupleDescAttr(table_desc, i)->atttypid);
+		}
+	}
+	MemoryContextSwitchTo(old_context);
+	fcinfo->flinfo->fn_extra = trigger;
+	return trigger;
 }
 
 /*
- * Resolves a list of column names of the table; throws undefined_column.
+ * Resolves a list of column names of the table to their numbers; throws
+ * invalid_parameter_value, undefined_column, duplicate_column.
  */
-static void
-row_trigger_columns(RowTrigger *trigger, const char *list, const char *what, int *n,
-					AttrNumber **columns)
+static List *
+row_trigger_columns(TriggerData *data, const char *list, const char *what)
 {
-	Relation	rel = trigger->data->tg_relation;
+	List	   *columns = NIL;
 	List	   *names;
 	ListCell   *cell;
 
@@ -134,23 +219,61 @@ row_trigger_columns(RowTrigger *trigger, const char *list, const char *what, int
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid %s of trigger \"%s\" on table \"%s\"", what,
-						trigger->data->tg_trigger->tgname, RelationGetRelationName(rel)),
+						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
 				 errhint("Name one or more columns, separated by commas.")));
-	*n = 0;
-	*columns = palloc(list_length(names) * sizeof(AttrNumber));
 	foreach(cell, names)
 	{
-		int			attnum = SPI_fnumber(RelationGetDescr(rel), (char *) lfirst(cell));
+		const char *name = lfirst(cell);
+		int			attnum = SPI_fnumber(RelationGetDescr(data->tg_relation), name);
 
 		if (attnum <= 0)
+			row_no_such_column(data, name);
+		if (list_member_int(columns, attnum))
 			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of table \"%s\" does not exist",
-							(char *) lfirst(cell), RelationGetRelationName(rel)),
-					 errdetail("It is named by trigger \"%s\".",
-							   trigger->data->tg_trigger->tgname)));
-		(*columns)[(*n)++] = attnum;
+					(errcode(ERRCODE_DUPLICATE_COLUMN),
+					 errmsg("column \"%s\" is named twice in the %s of trigger \"%s\" on table \"%s\"",
+							name, what, data->tg_trigger->tgname,
+							RelationGetRelationName(data->tg_relation))));
+		columns = lappend_int(columns, attnum);
 	}
+	return columns;
+}
+
+/*
+ * Throws undefined_column.  Names are read as SQL reads them; whoever wrote
+ * tenantId is told so.
+ */
+static void
+row_no_such_column(TriggerData *data, const char *name)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	const char *meant = NULL;
+
+	for (int i = 0; i < desc->natts && meant == NULL; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped &&
+			pg_strcasecmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
+			meant = NameStr(TupleDescAttr(desc, i)->attname);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("column \"%s\" of table \"%s\" does not exist", name,
+					RelationGetRelationName(data->tg_relation)),
+			 errdetail("It is named by trigger \"%s\".", data->tg_trigger->tgname),
+			 meant == NULL ? 0 :
+							 errhint("There is a column \"%s\". A name with upper-case letters stands in double quotes, as in '\"%s\"'.",
+									 meant, meant)));
+}
+
+/*
+ * A version of a row as it is published.
+ */
+static void
+row_image(RowImage *image, RowTrigger *trigger, TriggerData *data, HeapTuple tuple)
+{
+	image->key = row_key(trigger, data, tuple);
+	initStringInfo(&image->json);
+	row_append_json(&image->json, trigger, data, tuple);
 }
 
 /*
@@ -158,27 +281,29 @@ row_trigger_columns(RowTrigger *trigger, const char *list, const char *what, int
  * by "/", with "%" and "/" in them percent-encoded so that no two keys look alike.
  */
 static text *
-row_key(RowTrigger *trigger, HeapTuple tuple)
+row_key(RowTrigger *trigger, TriggerData *data, HeapTuple tuple)
 {
-	Relation	rel = trigger->data->tg_relation;
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
 	StringInfoData key;
 
 	initStringInfo(&key);
 	for (int i = 0; i < trigger->nkeys; i++)
 	{
-		AttrNumber	attnum = trigger->keys[i];
-		char	   *value = SPI_getvalue(tuple, desc, attnum);
+		AttrNumber	attnum = trigger->keys[i].attnum;
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, attnum, desc, &isnull);
+		char	   *value;
 
-		if (value == NULL)
+		if (isnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("key column \"%s\" of table \"%s\" is null",
 							NameStr(TupleDescAttr(desc, attnum - 1)->attname),
-							RelationGetRelationName(rel)),
+							RelationGetRelationName(data->tg_relation)),
 					 errdetail("It is the event key of trigger \"%s\"; events without one have no order.",
-							   trigger->data->tg_trigger->tgname),
+							   data->tg_trigger->tgname),
 					 errhint("Name columns that are NOT NULL.")));
+		value = OutputFunctionCall(&trigger->keys[i].output, datum);
 		if (trigger->nkeys == 1)
 			return cstring_to_text(value);
 		if (i > 0)
@@ -198,9 +323,9 @@ row_key(RowTrigger *trigger, HeapTuple tuple)
  * Appends the published columns of a row as a JSON object.
  */
 static void
-row_append_json(RowTrigger *trigger, StringInfo json, HeapTuple tuple)
+row_append_json(StringInfo json, RowTrigger *trigger, TriggerData *data, HeapTuple tuple)
 {
-	TupleDesc	table_desc = RelationGetDescr(trigger->data->tg_relation);
+	TupleDesc	table_desc = RelationGetDescr(data->tg_relation);
 	Datum		row;
 	text	   *object;
 
@@ -221,11 +346,13 @@ row_append_json(RowTrigger *trigger, StringInfo json, HeapTuple tuple)
 }
 
 /*
- * Publishes one change; new_row or old_row may be NULL.
+ * Publishes one change; new_row or old_row or, of a truncation, both are NULL.
  */
 static void
-row_publish(RowTrigger *trigger, const char *op, text *key, HeapTuple new_row, HeapTuple old_row)
+row_publish(RowTrigger *trigger, const char *op, const RowImage *new_row,
+			const RowImage *old_row)
 {
+	const RowImage *row = new_row != NULL ? new_row : old_row;
 	StringInfoData json;
 	DePendingEvent event;
 
@@ -234,15 +361,15 @@ row_publish(RowTrigger *trigger, const char *op, text *key, HeapTuple new_row, H
 	if (new_row != NULL)
 	{
 		appendStringInfoString(&json, ",\"new\":");
-		row_append_json(trigger, &json, new_row);
+		appendBinaryStringInfo(&json, new_row->json.data, new_row->json.len);
 	}
 	if (old_row != NULL)
 	{
 		appendStringInfoString(&json, ",\"old\":");
-		row_append_json(trigger, &json, old_row);
+		appendBinaryStringInfo(&json, old_row->json.data, old_row->json.len);
 	}
 	appendStringInfoChar(&json, '}');
-	de_event_build(&event, trigger->event_type, key, de_bytes_in_utf8(json.data, json.len),
-				   NULL, NULL);
+	de_event_build(&event, trigger->event_type, row != NULL ? row->key : NULL,
+				   de_bytes_in_utf8(json.data, json.len), NULL, NULL);
 	de_publish_pending(&event);
 }

@@ -58,3 +58,36 @@ UPDATE document SET id = 1;
 SELECT payload ->> 'op' AS op, length(payload -> 'new' ->> 'body') AS new, length(payload -> 'old' ->> 'body') AS old
 FROM durable_event.outbox WHERE event_type = 'document' ORDER BY id;
 DROP TABLE document;
+-- names are read as SQL reads them
+CREATE TABLE camel (id int PRIMARY KEY, "tenantId" int, v text);
+CREATE TRIGGER publish AFTER INSERT ON camel FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('camel', 'tenantId');
+INSERT INTO camel VALUES (1, 7, 'a');
+DROP TRIGGER publish ON camel;
+CREATE TRIGGER publish AFTER INSERT ON camel FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('camel', '"tenantId"', 'columns="tenantId",ID');
+INSERT INTO camel VALUES (1, 7, 'a');
+SELECT key, payload FROM durable_event.outbox WHERE event_type = 'camel';
+DROP TRIGGER publish ON camel;
+CREATE TRIGGER publish AFTER INSERT ON camel FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('camel', 'id', 'columns=id,v,id');
+INSERT INTO camel VALUES (2, 7, 'a');
+DROP TRIGGER publish ON camel;
+CREATE TRIGGER publish AFTER INSERT ON camel FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('camel', 'id,v,ID');
+INSERT INTO camel VALUES (2, 7, 'a');
+-- old and new row count together
+DROP TRIGGER publish ON camel;
+CREATE TRIGGER publish AFTER INSERT OR UPDATE ON camel FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('camel', 'id');
+INSERT INTO camel VALUES (2, 7, repeat('x', 600000));
+UPDATE camel SET "tenantId" = 8 WHERE id = 2;
+DROP TABLE camel;
+-- TRUNCATE
+CREATE TABLE emptied (id int PRIMARY KEY);
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON emptied
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('emptied', 'id');
+CREATE TRIGGER publish_truncate AFTER TRUNCATE ON emptied
+	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.publish_row('emptied', 'id');
+BEGIN;
+INSERT INTO emptied VALUES (1), (2);
+TRUNCATE emptied;
+INSERT INTO emptied VALUES (1);
+SELECT key, payload FROM durable_event.pending_events();
+ROLLBACK;
+DROP TABLE emptied;

@@ -176,7 +176,7 @@ de_event_build(DePendingEvent *event, text *event_type, text *key, bytea *payloa
 						text_to_cstring(event_type)),
 				 errdetail("It takes %zu bytes with key and headers, the limit is %zu.",
 						   size, (Size) de_max_event_size * 1024),
-				 errhint("Publish a reference to the data, or increase durable_event.max_event_size together with max.message.bytes of the topic.")));
+				 errhint("Publish a reference to the data, or fewer columns of a row (columns= of publish_row()), or increase durable_event.max_event_size together with max.message.bytes of the topic.")));
 	event->created_at = GetCurrentTimestamp();
 	de_uuid7(&event->event_id, event->created_at);
 }
