@@ -28,8 +28,8 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/base/event.h"
 #include "extension/base/guc.h"
@@ -56,6 +56,8 @@ static void publish_xact_callback(XactEvent event, void *arg);
 static void publish_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 									 SubTransactionId parentSubid, void *arg);
 static void publish_begin(void);
+static DeDatabase *publish_database(void);
+static void publish_check_limits(void);
 static void publish_write_to_outbox(void);
 static void publish_check_outbox_size(void);
 static void publish_warn_unlisted(void);
@@ -160,6 +162,7 @@ de_publish_pending(const DePendingEvent *event)
 {
 	if (pending == NULL)
 		publish_begin();
+	publish_check_limits();
 	de_pending_add(pending, event);
 }
 
@@ -169,11 +172,25 @@ de_publish_pending(const DePendingEvent *event)
 static void
 publish_begin(void)
 {
-	publish_check_outbox_size();
 	publish_warn_unlisted();
 	/* throws now rather than at commit, if there is no entry to be had */
-	(void) de_database_get(MyDatabaseId);
+	(void) publish_database();
 	pending = de_pending_create();
+}
+
+/*
+ * The entry of our database.  Looking for it walks through all of them, and two
+ * times a transaction is too often where there are many.  An entry is taken
+ * away from no database that somebody is connected to.
+ */
+static DeDatabase *
+publish_database(void)
+{
+	static DeDatabase *db = NULL;
+
+	if (db == NULL || db->dboid != MyDatabaseId)
+		db = de_database_get(MyDatabaseId);
+	return db;
 }
 
 /*
@@ -186,7 +203,7 @@ publish_write_to_outbox(void)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "durable_event commit",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old_context = MemoryContextSwitchTo(context);
-	DeDatabase *db = de_database_get(MyDatabaseId);
+	DeDatabase *db = publish_database();
 	DePendingReader reader = {0};
 	DePendingEvent event;
 	DeOutboxWriter *writer;
@@ -284,30 +301,50 @@ publish_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 }
 
 /*
- * Throws when the outbox has grown to max_outbox_size.  Looked up at most once
- * a second: the limit guards a disk, not a byte.
+ * Throws when the transaction may have no further event.
+ */
+static void
+publish_check_limits(void)
+{
+	if (de_max_events_per_transaction > 0 &&
+		de_pending_count(pending) >= (uint64) de_max_events_per_transaction)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many events in one transaction"),
+				 errdetail("The limit is %d: events of others wait while those of a transaction are inserted at its commit.",
+						   de_max_events_per_transaction),
+				 errhint("Publish in several transactions, or increase durable_event.max_events_per_transaction.")));
+	if (de_max_outbox_size > 0)
+		publish_check_outbox_size();
+}
+
+/*
+ * Throws when the outbox, with what this transaction has pending, has grown to
+ * max_outbox_size.  Looked up at most once a second, also in the midst of a
+ * transaction: the limit guards a disk, not a byte.
  */
 static void
 publish_check_outbox_size(void)
 {
-	static TimestampTz looked_at = 0;
+	static bool looked = false;
+	static int64 looked_at = 0;
 	static int64 size = 0;
-	TimestampTz now;
+	int64		now = de_monotonic_ms();
+	int64		bytes = (int64) de_pending_bytes(pending);
 
-	if (de_max_outbox_size == 0)
-		return;
-	now = GetCurrentTimestamp();
-	if (looked_at == 0 || TimestampDifferenceExceeds(looked_at, now, 1000))
+	if (!looked || now - looked_at >= 1000)
 	{
 		size = de_outbox_size();
+		looked = true;
 		looked_at = now;
 	}
-	if (size >= (int64) de_max_outbox_size * 1024 * 1024)
+	if (size + bytes >= (int64) de_max_outbox_size * 1024 * 1024)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("outbox of durable_event is full"),
-				 errdetail("It takes %lld MB, the limit is %d MB.",
-						   (long long) (size / (1024 * 1024)), de_max_outbox_size),
+				 errdetail("It takes %lld MB, the pending events of this transaction take %lld MB, the limit is %d MB.",
+						   (long long) (size / (1024 * 1024)),
+						   (long long) (bytes / (1024 * 1024)), de_max_outbox_size),
 				 errhint("See durable_event.check() for why events are not leaving, or increase durable_event.max_outbox_size.")));
 }
 

@@ -65,5 +65,16 @@ SET durable_event.max_outbox_size = '1MB';
 \set VERBOSITY terse
 SELECT durable_event.publish_event('t', 'k', '{}');
 \set VERBOSITY default
+-- looked at again within a transaction, which counts with what it has pending
+SET durable_event.max_outbox_size = '20MB';
+BEGIN;
+SELECT count(durable_event.publish_event('filling', 'k', to_jsonb(repeat('x', 1000)))) FROM generate_series(1, 5000) AS i;
+SAVEPOINT s;
+\set VERBOSITY terse
+SELECT count(durable_event.publish_event('filling', 'k', to_jsonb(repeat('x', 1000)))) FROM generate_series(1, 20000) AS i;
+\set VERBOSITY default
+ROLLBACK TO s;
+SELECT durable_event.publish_event('filling', 'k', '{}') IS NOT NULL AS published;
+ROLLBACK;
 RESET durable_event.max_outbox_size;
 SELECT durable_event.publish_event('t', 'k', '{}') IS NOT NULL AS published;

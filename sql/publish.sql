@@ -62,6 +62,9 @@ SELECT durable_event.publish_event('t', 'k', '{}', '{"Content-Type": "x"}');
 SELECT durable_event.publish_event('t', 'k', '{}', '{"durable-event-group": "x"}');
 SELECT durable_event.publish_event('t', 'k', '{}', jsonb_object_agg('h' || i, i::text)) IS NOT NULL AS published FROM generate_series(1, 1000) AS i;
 SELECT (SELECT count(*) FROM jsonb_object_keys(headers)) FROM durable_event.outbox WHERE event_type = 't' ORDER BY id DESC LIMIT 1;
+SELECT durable_event.publish_event('t', 'k', '{}', jsonb_object_agg('h' || i, '')) FROM generate_series(1, 1001) AS i;
+SELECT durable_event.publish_event('t', 'k', '{}', jsonb_build_object('h', repeat('x', 32768))) IS NOT NULL AS published;
+SELECT durable_event.publish_event('t', 'k', '{}', jsonb_build_object('h', repeat('x', 32769)));
 -- content types
 SELECT durable_event.publish_binary_event('t', 'k', '\x00', NULL);
 SELECT durable_event.publish_binary_event('t', 'k', '\x00', '');
@@ -71,9 +74,67 @@ SELECT durable_event.publish_event('t', 'k', to_jsonb(repeat('x', 998400))) IS N
 \set VERBOSITY terse
 SELECT durable_event.publish_event('t', 'k', to_jsonb(repeat('x', 999424)));
 SELECT durable_event.publish_event('t', repeat('k', 999424), '{}');
+-- with what the relay adds, all counted: 576 bytes, twice the key, 64 for each header
+SELECT durable_event.publish_event('t', 'k', to_jsonb(repeat('x', 999424 - 576 - 1 - 16 - 2 - 2))) IS NOT NULL AS published;
+SELECT durable_event.publish_event('t', 'k', to_jsonb(repeat('x', 999424 - 576 - 1 - 16 - 2 - 2 + 1)));
+SELECT durable_event.publish_event('t', 'k', to_jsonb(repeat('x', 999424 - 576 - 1 - 16 - 2 - 2 - 100)), jsonb_object_agg('h' || i, '')) FROM generate_series(10, 99) AS i;
 SELECT durable_event.publish_event('t', 'k', '{}', jsonb_build_object('h', repeat('x', 999424)));
 SELECT durable_event.publish_binary_event('t', 'k', decode(repeat('00', 999424), 'hex'), 'a/b');
 \set VERBOSITY default
+-- what Kafka would refuse for good is refused: a topic that it takes for a registered one, no key for a compacted topic
+INSERT INTO durable_event.event_type (name, topic, topic_config) VALUES
+	('order.created', NULL, NULL),
+	('customer', 'durable_event.customers', '{"cleanup.policy": "delete, compact"}'),
+	('customer_renamed', 'durable_event.customers', '{"cleanup.policy": "delete"}'),
+	('plain', NULL, '{"cleanup.policy": "delete", "retention.ms": 1}');
+SELECT durable_event.publish_event('order.created', 'k', '{}') IS NOT NULL AS published;
+SELECT durable_event.publish_event('order_created', 'k', '{}');
+INSERT INTO durable_event.event_type (name, topic) VALUES ('order_created', 'durable_event.order.created.too');
+SELECT durable_event.publish_event('order_created', 'k', '{}') IS NOT NULL AS published;
+SELECT durable_event.publish_event('order.created_too', 'k', '{}');
+SELECT durable_event.publish_event('customer', 'k', '{}') IS NOT NULL AS published;
+SELECT durable_event.publish_event('customer', '', NULL) IS NOT NULL AS published;
+SELECT durable_event.publish_event('customer', NULL, '{}');
+SELECT durable_event.publish_event('customer_renamed', NULL, '{}');
+SELECT durable_event.publish_event('customers', NULL, '{}');
+SELECT durable_event.publish_event('customer.s', NULL, '{}') IS NOT NULL AS published;
+SELECT durable_event.publish_event('plain', NULL, '{}') IS NOT NULL AS published;
+-- another prefix, other topics
+SET durable_event.topic_prefix = 'x.';
+SELECT durable_event.publish_event('customers', NULL, '{}') IS NOT NULL AS published;
+SET durable_event.topic_prefix = 'durable_event_';
+SELECT durable_event.publish_event('customers', 'k', '{}');
+RESET durable_event.topic_prefix;
+-- registered types alone
+SET durable_event.event_types = 'registered';
+SELECT durable_event.publish_event('order.created', 'k', '{}') IS NOT NULL AS published;
+SELECT durable_event.publish_event('order.deleted', 'k', '{}');
+-- changes count at once, also those of this transaction, and until it is rolled back
+BEGIN;
+INSERT INTO durable_event.event_type (name) VALUES ('order.deleted');
+SELECT durable_event.publish_event('order.deleted', 'k', '{}') IS NOT NULL AS published;
+SAVEPOINT s;
+DELETE FROM durable_event.event_type WHERE name = 'order.created';
+SELECT durable_event.publish_event('order.created', 'k', '{}');
+ROLLBACK TO s;
+SELECT durable_event.publish_event('order.created', 'k', '{}') IS NOT NULL AS published;
+ROLLBACK;
+SELECT durable_event.publish_event('order.deleted', 'k', '{}');
+TRUNCATE durable_event.event_type;
+SELECT durable_event.publish_event('order.created', 'k', '{}');
+RESET durable_event.event_types;
+SELECT durable_event.publish_event('order_created', 'k', '{}') IS NOT NULL AS published;
+SET durable_event.event_types = 'some';
+-- events of a transaction
+SET durable_event.max_events_per_transaction = 3;
+BEGIN;
+SELECT count(durable_event.publish_event('t', 'k', '{}')) FROM generate_series(1, 2) AS i;
+SAVEPOINT s;
+SELECT count(durable_event.publish_event('t', 'k', '{}')) FROM generate_series(1, 2) AS i;
+ROLLBACK TO s;
+SELECT count(durable_event.publish_event('t', 'k', '{}')) FROM generate_series(1, 1) AS i;
+COMMIT;
+RESET durable_event.max_events_per_transaction;
 -- an error in a transaction leaves nothing behind
 BEGIN;
 SELECT durable_event.publish_event('aborted', 'k', '{}') IS NOT NULL AS published;

@@ -14,33 +14,34 @@
 
 #include <sys/time.h>
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "extension/base/event.h"
+#include "extension/base/event_type.h"
 #include "extension/base/guc.h"
 
 /*
- * What a record costs beside key, payload and our caller's headers: the
- * ce_ headers that the relay adds.  Counted, so that an event that is
- * accepted fits a topic whose max.message.bytes is max_event_size.
+ * What a record costs at most beside key, payload, event type, content type and
+ * our caller's headers, so that an event that is accepted fits a topic whose
+ * max.message.bytes is max_event_size: 61 bytes of a batch of its own, 40 for
+ * lengths and the like of the record, names, values and lengths of the eight
+ * headers that the relay adds, with a source of 255 bytes.
  */
-#define EVENT_OVERHEAD 512
+#define EVENT_OVERHEAD 576
+
+/*
+ * A header of our caller takes that much more than its name and value while the
+ * relay and the library have the event in memory: counted, or 80,000 empty
+ * ones would be no large event.
+ */
+#define EVENT_HEADER_OVERHEAD 64
 
 /* names the relay or the proxy writes itself */
 static const char *const reserved_prefixes[] = {"ce_", "durable-event-", "dlq-"};
@@ -48,32 +49,9 @@ static const char *const reserved_prefixes[] = {"ce_", "durable-event-", "dlq-"}
 PG_FUNCTION_INFO_V1(durable_event_decode_text);
 PG_FUNCTION_INFO_V1(durable_event_decode_headers);
 
-static void event_check_type(const char *name, int len);
-static bool event_type_has_topic(const char *name, int len);
-static bytea *event_encode_headers(Jsonb *headers);
+static bytea *event_encode_headers(Jsonb *headers, int *n);
 static void event_check_header_name(const char *name, int len);
 static void append_length_prefixed(StringInfo buf, const char *s, int len, bool is_name);
-
-/*
- * May this be the name of a Kafka topic?
- */
-bool
-de_topic_name_is_legal(const char *name, int len)
-{
-	if (len < 1 || len > DE_MAX_TOPIC_LENGTH)
-		return false;
-	if (name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')))
-		return false;
-	for (int i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) name[i];
-
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-			  c == '.' || c == '_' || c == '-'))
-			return false;
-	}
-	return true;
-}
 
 /*
  * UTF-8 bytes of a string of the database's encoding, palloc'd.  Throws when a
@@ -150,9 +128,12 @@ de_event_build(DePendingEvent *event, text *event_type, text *key, bytea *payloa
 			   bytea *content_type, Jsonb *headers)
 {
 	Size		size = EVENT_OVERHEAD;
+	int			nheaders = 0;
 
 	event->event_type = de_bytes_in_utf8(VARDATA_ANY(event_type), VARSIZE_ANY_EXHDR(event_type));
-	event_check_type(VARDATA(event->event_type), VARSIZE(event->event_type) - VARHDRSZ);
+	size += VARSIZE(event->event_type) - VARHDRSZ;
+	de_event_type_check(VARDATA(event->event_type), VARSIZE(event->event_type) - VARHDRSZ,
+						key != NULL);
 	event->key = NULL;
 	if (key != NULL)
 	{
@@ -160,12 +141,11 @@ de_event_build(DePendingEvent *event, text *event_type, text *key, bytea *payloa
 		/* twice: the relay repeats it as ce_subject */
 		size += 2 * (VARSIZE(event->key) - VARHDRSZ);
 	}
-	event->headers = headers != NULL ? event_encode_headers(headers) : NULL;
+	event->headers = headers != NULL ? event_encode_headers(headers, &nheaders) : NULL;
 	if (event->headers != NULL)
-		size += VARSIZE(event->headers) - VARHDRSZ;
+		size += VARSIZE(event->headers) - VARHDRSZ + nheaders * EVENT_HEADER_OVERHEAD;
 	event->content_type = content_type;
-	if (content_type != NULL)
-		size += VARSIZE(content_type) - VARHDRSZ;
+	size += content_type != NULL ? VARSIZE(content_type) - VARHDRSZ : strlen(DE_JSON_CONTENT_TYPE);
 	event->payload = payload;
 	if (payload != NULL)
 		size += VARSIZE(payload) - VARHDRSZ;
@@ -179,73 +159,6 @@ de_event_build(DePendingEvent *event, text *event_type, text *key, bytea *payloa
 				 errhint("Publish a reference to the data, or fewer columns of a row (columns= of publish_row()), or increase durable_event.max_event_size together with max.message.bytes of the topic.")));
 	event->created_at = GetCurrentTimestamp();
 	de_uuid7(&event->event_id, event->created_at);
-}
-
-/*
- * Throws unless the name (in UTF-8) makes a legal topic with the prefix, or
- * has a topic of its own in event_type.
- */
-static void
-event_check_type(const char *name, int len)
-{
-	int			prefix_len = strlen(de_topic_prefix);
-	char		topic[DE_MAX_TOPIC_LENGTH];
-
-	if (len > 0 && prefix_len + len <= DE_MAX_TOPIC_LENGTH)
-	{
-		memcpy(topic, de_topic_prefix, prefix_len);
-		memcpy(topic + prefix_len, name, len);
-		if (de_topic_name_is_legal(topic, prefix_len + len))
-			return;
-	}
-	if (len > 0 && event_type_has_topic(name, len))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid event type \"%s\"",
-					text_to_cstring(de_text_from_utf8(name, len))),
-			 errdetail("An event type without a topic of its own consists of at most %d of the characters a-z, A-Z, 0-9, \".\", \"_\" and \"-\".",
-					   DE_MAX_TOPIC_LENGTH - prefix_len),
-			 errhint("Choose another name, or give it a topic in durable_event.event_type.")));
-}
-
-/*
- * Does event_type give this type (in UTF-8) a topic?  Looks with the rights of
- * the extension: publishers need none on the table.  Slow, but only names that
- * are no topic names come here.
- */
-static bool
-event_type_has_topic(const char *name, int len)
-{
-	Oid			schema = get_namespace_oid("durable_event", true);
-	Oid			relid = get_relname_relid("event_type", schema);
-	Oid			indexid = get_relname_relid("event_type_pkey", schema);
-	text	   *wanted = de_text_from_utf8(name, len);
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	if (!OidIsValid(relid) || !OidIsValid(indexid))
-		return false;
-	rel = table_open(relid, AccessShareLock);
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, TEXTOID, C_COLLATION_OID,
-						   F_TEXTEQ, PointerGetDatum(wanted));
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(rel, indexid, true, GetActiveSnapshot(), 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-
-		(void) heap_getattr(tuple, 2, RelationGetDescr(rel), &isnull);
-		found = !isnull;
-	}
-	systable_endscan(scan);
-	PopActiveSnapshot();
-	table_close(rel, AccessShareLock);
-	return found;
 }
 
 /*
@@ -291,10 +204,10 @@ de_event_content_type(text *content_type)
 
 /*
  * Encodes a flat JSON object of strings; see event.h for the format.  NULL
- * for an empty object.
+ * for an empty object.  *n = how many.
  */
 static bytea *
-event_encode_headers(Jsonb *headers)
+event_encode_headers(Jsonb *headers, int *n)
 {
 	StringInfoData buf;
 	JsonbIterator *it;
@@ -305,8 +218,15 @@ event_encode_headers(Jsonb *headers)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("event headers must be a JSON object of strings")));
-	if (JB_ROOT_COUNT(headers) == 0)
+	*n = JB_ROOT_COUNT(headers);
+	if (*n == 0)
 		return NULL;
+	if (*n > DE_MAX_HEADERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many event headers"),
+				 errdetail("There are %d, the limit is %d.", *n, DE_MAX_HEADERS),
+				 errhint("Put data into the payload; headers are for what routes and traces an event.")));
 
 	initStringInfo(&buf);
 	appendStringInfoSpaces(&buf, VARHDRSZ);
@@ -315,6 +235,7 @@ event_encode_headers(Jsonb *headers)
 	while ((token = JsonbIteratorNext(&it, &v, true)) == WJB_KEY)
 	{
 		bytea	   *name = de_bytes_in_utf8(v.val.string.val, v.val.string.len);
+		bytea	   *value;
 
 		event_check_header_name(VARDATA(name), VARSIZE(name) - VARHDRSZ);
 		append_length_prefixed(&buf, VARDATA(name), VARSIZE(name) - VARHDRSZ, true);
@@ -325,10 +246,18 @@ event_encode_headers(Jsonb *headers)
 					 errmsg("value of event header \"%.*s\" is not a string",
 							(int) (VARSIZE(name) - VARHDRSZ), VARDATA(name)),
 					 errhint("Event headers are a JSON object of strings; write numbers and booleans in quotes.")));
+		value = de_bytes_in_utf8(v.val.string.val, v.val.string.len);
+		if (VARSIZE(value) - VARHDRSZ > DE_MAX_HEADER_VALUE)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("value of event header \"%.*s\" is too long",
+							(int) (VARSIZE(name) - VARHDRSZ), VARDATA(name)),
+					 errdetail("It takes %d bytes, the limit is %d.",
+							   (int) (VARSIZE(value) - VARHDRSZ), DE_MAX_HEADER_VALUE),
+					 errhint("Put data into the payload; headers are for what routes and traces an event.")));
+		append_length_prefixed(&buf, VARDATA(value), VARSIZE(value) - VARHDRSZ, false);
 		pfree(name);
-		name = de_bytes_in_utf8(v.val.string.val, v.val.string.len);
-		append_length_prefixed(&buf, VARDATA(name), VARSIZE(name) - VARHDRSZ, false);
-		pfree(name);
+		pfree(value);
 	}
 	SET_VARSIZE(buf.data, buf.len);
 	return (bytea *) buf.data;

@@ -18,8 +18,11 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-#define DE_MAX_TOPIC_LENGTH 249 /* Kafka's limit */
+#include "extension/base/event_type.h"
+
+#define DE_MAX_HEADERS 1000		/* of an event, beside those that the relay adds */
 #define DE_MAX_HEADER_NAME 255	/* bytes */
+#define DE_MAX_HEADER_VALUE 32768	/* bytes */
 
 /*
  * A validated event, not yet stored.  Text is UTF-8, whatever the database's
@@ -76,9 +79,6 @@ typedef struct DeEventHeader
  * bytes that are no encoding).  Never throws, allocates nothing.
  */
 extern bool de_headers_next(const char *encoded, int len, int *pos, DeEventHeader *header);
-
-/* May this be the name of a Kafka topic?  (1..249 of [a-zA-Z0-9._-], not . or ..) */
-extern bool de_topic_name_is_legal(const char *name, int len);
 
 /* Bytes in UTF-8 of a string of the database's encoding; palloc'd. */
 extern bytea *de_bytes_in_utf8(const char *s, int len);

@@ -20,7 +20,7 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "extension/base/event.h"
+#include "extension/base/event_type.h"
 #include "extension/base/guc.h"
 
 /* Kafka brokers to begin with, host:port[,host:port...]. */
@@ -28,6 +28,9 @@ char	   *de_bootstrap_servers = NULL;
 
 /* Databases that get a relay and proxies: a list of names, quoted as identifiers. */
 char	   *de_databases = NULL;
+
+/* Which event types may be published. */
+int			de_event_types = DE_EVENT_TYPES_ANY;
 
 /* Put before a consumer group's name to make its Kafka group.id. */
 char	   *de_group_prefix = NULL;
@@ -55,6 +58,9 @@ int			de_max_databases = 64;
 
 /* Largest event: key, payload and headers together. */
 int			de_max_event_size = 976;
+
+/* Events that one transaction may publish; 0 = no limit. */
+int			de_max_events_per_transaction = 0;
 
 /* Consumer groups that this server can run. */
 int			de_max_groups = 1000;
@@ -113,6 +119,12 @@ char	   *de_topic_prefix = NULL;
 /* Replicas of topics that the relay creates; -1 = the broker's default. */
 int			de_topic_replication_factor = -1;
 
+static const struct config_enum_entry event_types_options[] = {
+	{"any", DE_EVENT_TYPES_ANY, false},
+	{"registered", DE_EVENT_TYPES_REGISTERED, false},
+	{NULL, 0, false}
+};
+
 static const struct config_enum_entry proxy_options[] = {
 	{"off", DE_PROXY_OFF, false},
 	{"primary", DE_PROXY_PRIMARY, false},
@@ -149,6 +161,15 @@ de_guc_init(void)
 					  "Sets the databases that have a relay and proxies.",
 					  "Names separated by commas; a name with upper-case letters in double quotes.",
 					  &de_databases, "", PGC_SIGHUP, GUC_LIST_INPUT, guc_check_databases);
+	DefineCustomEnumVariable("durable_event.event_types",
+							 "Sets which event types may be published.",
+							 "any, or only those registered in durable_event.event_type. May be set for a database.",
+							 &de_event_types,
+							 DE_EVENT_TYPES_ANY,
+							 event_types_options,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
 	guc_define_string("group_prefix",
 					  "Sets what is put before a consumer group's name to make its Kafka group.id.",
 					  NULL,
@@ -186,6 +207,10 @@ de_guc_init(void)
 				   "Sets the largest size of an event: key, payload and headers together.",
 				   "Topics must allow it (max.message.bytes).",
 				   &de_max_event_size, 1, 64 * 1024, PGC_SIGHUP, GUC_UNIT_KB);
+	guc_define_int("max_events_per_transaction",
+				   "Sets the number of events that one transaction may publish.",
+				   "Zero means no limit. Events of others wait while those of a transaction are inserted at its commit. May be set for a database.",
+				   &de_max_events_per_transaction, 0, INT_MAX, PGC_SUSET, 0);
 	guc_define_int("max_groups",
 				   "Sets the number of consumer groups that shared memory is kept for.",
 				   "No more are run on this server.",

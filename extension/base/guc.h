@@ -21,10 +21,17 @@ typedef enum DeProxyWhere
 	DE_PROXY_ANY
 } DeProxyWhere;
 
+typedef enum DeEventTypes
+{
+	DE_EVENT_TYPES_ANY,
+	DE_EVENT_TYPES_REGISTERED	/* only those with a row in event_type */
+} DeEventTypes;
+
 #define DE_MAX_PROXY_WORKERS 16
 
 extern char *de_bootstrap_servers;
 extern char *de_databases;
+extern int	de_event_types;		/* DeEventTypes */
 extern char *de_group_prefix;
 extern char *de_handler_ca_file;
 extern char *de_handler_cert_file;
@@ -34,6 +41,7 @@ extern char *de_handler_url;
 extern char *de_kafka_config;
 extern int	de_max_databases;
 extern int	de_max_event_size;	/* kB */
+extern int	de_max_events_per_transaction;	/* 0 = no limit */
 extern int	de_max_groups;
 extern int	de_max_outbox_size; /* MB; 0 = no limit */
 extern int	de_max_record_size; /* kB; see de_record_limit() */
