@@ -29,7 +29,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -80,7 +79,7 @@ struct DePending
 	PendingLevel *levels;		/* innermost first */
 };
 
-static void pending_push_level(DePending *pending);
+static void pending_push_level(DePending *pending, int nest_level);
 static void pending_make_room(DePending *pending, Size size);
 static void pending_put_event(char *to, const PendingHeader *header, bytea *const *columns);
 static void pending_open_file(DePending *pending);
@@ -104,7 +103,7 @@ de_pending_create(void)
  * Adds an event.
  */
 void
-de_pending_add(DePending *pending, const DePendingEvent *event)
+de_pending_add(DePending *pending, const DePendingEvent *event, int nest_level)
 {
 	bytea	   *columns[PENDING_COLUMNS] = {event->event_type, event->key, event->content_type,
 									   event->headers, event->payload};
@@ -123,7 +122,7 @@ de_pending_add(DePending *pending, const DePendingEvent *event)
 	header.size = (uint32) size;	/* bounded by max_event_size */
 
 	pending_make_room(pending, size);
-	pending_push_level(pending);
+	pending_push_level(pending, nest_level);
 	if (pending->end - pending->base + size <= pending->allocated)
 		pending_put_event(pending->buffer + (pending->end - pending->base), &header, columns);
 	else
@@ -229,9 +228,8 @@ de_pending_largest(const DePending *pending)
  * Remembers, at the first event of a subtransaction, where the stream ended.
  */
 static void
-pending_push_level(DePending *pending)
+pending_push_level(DePending *pending, int nest_level)
 {
-	int			nest_level = GetCurrentTransactionNestLevel();
 	PendingLevel *level;
 
 	if (nest_level <= 1 ||
@@ -261,6 +259,29 @@ de_pending_abort_level(DePending *pending, int nest_level)
 		pending->levels = level->upper;
 		pfree(level);
 	}
+	/* into the file: what is behind is written over */
+	pending->base = Min(pending->base, pending->end);
+}
+
+/*
+ * Where the stream ends just now.
+ */
+DePendingMark
+de_pending_mark(const DePending *pending)
+{
+	DePendingMark mark = {pending->end, pending->count};
+
+	return mark;
+}
+
+/*
+ * Cuts the stream back to where it ended once; nothing was cut below since.
+ */
+void
+de_pending_cut(DePending *pending, const DePendingMark *mark)
+{
+	pending->end = mark->end;
+	pending->count = mark->count;
 	/* into the file: what is behind is written over */
 	pending->base = Min(pending->base, pending->end);
 }
@@ -427,6 +448,19 @@ pending_read_event(DePending *pending, DePendingReader *reader)
 		skip = 0;
 	}
 	return reader->buffer + skip;
+}
+
+/*
+ * Frees what a reader holds.
+ */
+void
+de_pending_reader_end(DePendingReader *reader)
+{
+	if (reader->buffer != NULL)
+		pfree(reader->buffer);
+	reader->buffer = NULL;
+	reader->allocated = 0;
+	reader->filled = 0;
 }
 
 /*

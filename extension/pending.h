@@ -34,10 +34,11 @@ typedef struct DePendingReader
 extern DePending *de_pending_create(void);
 
 /*
- * Adds an event, copied, at the nest level of the current (sub)transaction.
+ * Adds an event, copied, of the (sub)transaction of that nest level: the
+ * current one, or an outer one as long as no event of an inner one is there.
  * Throws when it cannot be stored; then it is as if it had not been called.
  */
-extern void de_pending_add(DePending *pending, const DePendingEvent *event);
+extern void de_pending_add(DePending *pending, const DePendingEvent *event, int nest_level);
 
 /* Events of the stream, and its bytes. */
 extern uint64 de_pending_count(const DePending *pending);
@@ -45,6 +46,16 @@ extern uint64 de_pending_bytes(const DePending *pending);
 
 /* Bytes of the largest event that ever was in the stream, at least. */
 extern Size de_pending_largest(const DePending *pending);
+
+/* Where a stream ends just now, to cut it back to.  Cutting never throws. */
+typedef struct DePendingMark
+{
+	uint64		end;
+	uint64		count;
+} DePendingMark;
+
+extern DePendingMark de_pending_mark(const DePending *pending);
+extern void de_pending_cut(DePending *pending, const DePendingMark *mark);
 
 /* Cuts the stream back to where it was before the subtransaction of that level. */
 extern void de_pending_abort_level(DePending *pending, int nest_level);
@@ -57,6 +68,9 @@ extern void de_pending_commit_level(DePending *pending, int nest_level);
  * end.  Throws when the file cannot be read.
  */
 extern bool de_pending_next(DePending *pending, DePendingReader *reader, DePendingEvent *event);
+
+/* Frees what a reader holds that does not go with its context. */
+extern void de_pending_reader_end(DePendingReader *reader);
 
 /* Closes the file, before the resource owner finds it open and warns of a leak. */
 extern void de_pending_close(DePending *pending);

@@ -36,6 +36,7 @@
 #include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
+#include "extension/held.h"
 #include "extension/pending.h"
 #include "extension/publish.h"
 
@@ -163,7 +164,34 @@ de_publish_pending(const DePendingEvent *event)
 	if (pending == NULL)
 		publish_begin();
 	publish_check_limits();
-	de_pending_add(pending, event);
+	de_held_end(pending);
+	de_pending_add(pending, event, GetCurrentTransactionNestLevel());
+}
+
+/*
+ * The same for an event of a row trigger.
+ */
+void
+de_publish_of_statement(const DePendingEvent *event, CommandId command, bool waits)
+{
+	if (pending == NULL)
+		publish_begin();
+	publish_check_limits();
+	de_held_end_former(pending, command);
+	if (waits)
+		de_held_add(event, command);
+	else
+		de_pending_add(pending, event, GetCurrentTransactionNestLevel());
+}
+
+/*
+ * A statement has ended.
+ */
+void
+de_publish_statement_ended(void)
+{
+	if (pending != NULL && !committing)
+		de_held_end(pending);
 }
 
 /*
@@ -238,14 +266,20 @@ publish_xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			committing = true;
-			if (pending != NULL && de_pending_count(pending) > 0)
-				publish_write_to_outbox();
 			if (pending != NULL)
+			{
+				de_held_end_all(pending);
+				if (de_pending_count(pending) > 0)
+					publish_write_to_outbox();
 				de_pending_close(pending);
+				de_held_close();
+			}
 			break;
 
 		case XACT_EVENT_PRE_PREPARE:
 			/* the pending events are this backend's; nobody could insert them later */
+			if (pending != NULL)
+				de_held_end_all(pending);
 			if (pending != NULL && de_pending_count(pending) > 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -253,7 +287,10 @@ publish_xact_callback(XactEvent event, void *arg)
 						 errhint("Use COMMIT, or publish in another transaction.")));
 			committing = true;
 			if (pending != NULL)
+			{
 				de_pending_close(pending);
+				de_held_close();
+			}
 			break;
 
 		case XACT_EVENT_COMMIT:
@@ -264,6 +301,7 @@ publish_xact_callback(XactEvent event, void *arg)
 			}
 			committing_db = NULL;
 			pending = NULL;
+			de_held_forget();
 			committing = false;
 			break;
 
@@ -271,11 +309,13 @@ publish_xact_callback(XactEvent event, void *arg)
 			de_horizon_abort();
 			committing_db = NULL;
 			pending = NULL;
+			de_held_forget();
 			committing = false;
 			break;
 
 		case XACT_EVENT_PREPARE:
 			pending = NULL;
+			de_held_forget();
 			committing = false;
 			break;
 
@@ -295,9 +335,15 @@ publish_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	if (pending == NULL)
 		return;
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
 		de_pending_abort_level(pending, GetCurrentTransactionNestLevel());
+		de_held_abort_level(GetCurrentTransactionNestLevel());
+	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
 		de_pending_commit_level(pending, GetCurrentTransactionNestLevel());
+		de_held_commit_level(GetCurrentTransactionNestLevel());
+	}
 }
 
 /*
@@ -307,7 +353,7 @@ static void
 publish_check_limits(void)
 {
 	if (de_max_events_per_transaction > 0 &&
-		de_pending_count(pending) >= (uint64) de_max_events_per_transaction)
+		de_pending_count(pending) + de_held_count() >= (uint64) de_max_events_per_transaction)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many events in one transaction"),
@@ -330,7 +376,7 @@ publish_check_outbox_size(void)
 	static int64 looked_at = 0;
 	static int64 size = 0;
 	int64		now = de_monotonic_ms();
-	int64		bytes = (int64) de_pending_bytes(pending);
+	int64		bytes = (int64) (de_pending_bytes(pending) + de_held_bytes());
 
 	if (!looked || now - looked_at >= 1000)
 	{
@@ -383,6 +429,7 @@ durable_event_pending_events(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (pending == NULL || committing)
 		return (Datum) 0;
+	de_held_end(pending);
 	reader.context = CurrentMemoryContext;
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "durable_event pending_events",
 										ALLOCSET_DEFAULT_SIZES);

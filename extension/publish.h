@@ -27,4 +27,14 @@ extern void de_publish_require(void);
  */
 extern void de_publish_pending(const DePendingEvent *event);
 
+/*
+ * The same for an event of a row trigger that fires for the statement with
+ * that command id.  One that waits comes when the statement's others are out
+ * (held.c).
+ */
+extern void de_publish_of_statement(const DePendingEvent *event, CommandId command, bool waits);
+
+/* A statement has ended, of any kind, with its triggers: none of its events waits any more. */
+extern void de_publish_statement_ended(void);
+
 #endif							/* DE_PUBLISH_H */

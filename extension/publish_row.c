@@ -5,15 +5,20 @@
  *
  * Consumers replay by key: the last event of a key says whether there is a row
  * and what is in it.  So a row has one key in every session
- * (output_settings.c), and a change of the key is a deletion under the old one
- * and a creation under the new one.
+ * (output_settings.c), a change of the key is a deletion under the old one and
+ * a creation under the new one, and where one statement moves keys onto each
+ * other its deletions come first (held.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_index.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -21,11 +26,14 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "extension/base/event.h"
 #include "extension/output_settings.h"
 #include "extension/publish.h"
+#include "extension/publish_row.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_row);
 
@@ -50,6 +58,7 @@ typedef struct RowTrigger
 	AttrNumber *columns;
 	TupleDesc	desc;			/* of the columns; NULL = the table's own */
 	int			settings;		/* that the text of rows depends on (DE_OUTPUT_...) */
+	bool		waits;			/* what is no deletion comes after the statement's deletions */
 } RowTrigger;
 
 /* One version of a row, as it is published. */
@@ -59,16 +68,44 @@ typedef struct RowImage
 	StringInfoData json;
 } RowImage;
 
+static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
+
+static void row_executor_finish(QueryDesc *query);
 static void row_check_call(FunctionCallInfo fcinfo, TriggerData *data);
 static RowTrigger *row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data);
 static List *row_trigger_columns(TriggerData *data, const char *list, const char *what);
 static void row_no_such_column(TriggerData *data, const char *name);
+static bool row_key_is_unique(const RowTrigger *trigger, Relation rel);
+static CommandId row_command(TriggerData *data);
 static void row_image(RowImage *image, RowTrigger *trigger, TriggerData *data, HeapTuple tuple);
 static text *row_key(RowTrigger *trigger, TriggerData *data, HeapTuple tuple);
 static void row_append_json(StringInfo json, RowTrigger *trigger, TriggerData *data,
 							HeapTuple tuple);
-static void row_publish(RowTrigger *trigger, const char *op, const RowImage *new_row,
-						const RowImage *old_row);
+static void row_publish(RowTrigger *trigger, TriggerData *data, const char *op,
+						const RowImage *new_row, const RowImage *old_row);
+
+/*
+ * Installs the hook.
+ */
+void
+de_publish_row_init(void)
+{
+	prev_ExecutorFinish = ExecutorFinish_hook;
+	ExecutorFinish_hook = row_executor_finish;
+}
+
+/*
+ * Hook: row triggers fire in here.
+ */
+static void
+row_executor_finish(QueryDesc *query)
+{
+	if (prev_ExecutorFinish)
+		prev_ExecutorFinish(query);
+	else
+		standard_ExecutorFinish(query);
+	de_publish_statement_ended();
+}
 
 /*
  * SQL: publish_row(event_type, key columns [, 'columns=...']) returns trigger:
@@ -89,7 +126,7 @@ durable_event_publish_row(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 	{
-		row_publish(trigger, "truncated", NULL, NULL);
+		row_publish(trigger, data, "truncated", NULL, NULL);
 		return PointerGetDatum(NULL);
 	}
 
@@ -103,17 +140,17 @@ durable_event_publish_row(PG_FUNCTION_ARGS)
 	de_output_fixed_end(level);
 
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		row_publish(trigger, "created", &new_row, NULL);
+		row_publish(trigger, data, "created", &new_row, NULL);
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		row_publish(trigger, "deleted", NULL, &old_row);
+		row_publish(trigger, data, "deleted", NULL, &old_row);
 	else if (VARSIZE(old_row.key) == VARSIZE(new_row.key) &&
 			 memcmp(old_row.key, new_row.key, VARSIZE(old_row.key)) == 0)
-		row_publish(trigger, "updated", &new_row, &old_row);
+		row_publish(trigger, data, "updated", &new_row, &old_row);
 	else
 	{
 		/* consumers of either key see the whole story of it, in order */
-		row_publish(trigger, "deleted", NULL, &old_row);
-		row_publish(trigger, "created", &new_row, NULL);
+		row_publish(trigger, data, "deleted", NULL, &old_row);
+		row_publish(trigger, data, "created", &new_row, NULL);
 	}
 	return PointerGetDatum(NULL);
 }
@@ -199,6 +236,7 @@ row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data)
 				trigger->settings |= de_output_settings_of(TupleDescAttr(table_desc, i)->atttypid);
 		}
 	}
+	trigger->waits = !row_key_is_unique(trigger, data->tg_relation);
 	MemoryContextSwitchTo(old_context);
 	fcinfo->flinfo->fn_extra = trigger;
 	return trigger;
@@ -263,6 +301,70 @@ row_no_such_column(TriggerData *data, const char *name)
 			 meant == NULL ? 0 :
 							 errhint("There is a column \"%s\". A name with upper-case letters stands in double quotes, as in '\"%s\"'.",
 									 meant, meant)));
+}
+
+/*
+ * Can no two rows of the table have one key, not even for a moment within a
+ * statement?  So when a unique index that is checked at once has no other
+ * columns than the key.  Of a partition it must be a part of the whole table's.
+ */
+static bool
+row_key_is_unique(const RowTrigger *trigger, Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+	bool		unique = false;
+
+	foreach(cell, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
+		Form_pg_index index;
+		int			ncovered = 0;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		for (int i = 0; i < index->indnkeyatts; i++)
+		{
+			for (int j = 0; j < trigger->nkeys; j++)
+				ncovered += index->indkey.values[i] == trigger->keys[j].attnum;
+		}
+		unique = index->indisunique && index->indimmediate && index->indisvalid &&
+			ncovered == index->indnkeyatts &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
+			(!rel->rd_rel->relispartition || get_rel_relispartition(index->indexrelid));
+		ReleaseSysCache(tuple);
+		if (unique)
+			break;
+	}
+	list_free(indexes);
+	return unique;
+}
+
+/*
+ * The command that made the change: that of the new version of the row, or
+ * the one that deleted it.  A row of a foreign table does not bear it; nor,
+ * maybe, one of another access method.  Those have one for all, so that a
+ * statement ends with its executor.
+ */
+static CommandId
+row_command(TriggerData *data)
+{
+	HeapTuple	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple :
+																data->tg_trigtuple;
+	HeapTupleHeader header = tuple->t_data;
+
+	if (data->tg_relation->rd_rel->relam != HEAP_TABLE_AM_OID)
+		return FirstCommandId;
+	if (!TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header)) ?
+			HeapTupleHeaderGetCmin(header) :
+			FirstCommandId;
+	if ((header->t_infomask & HEAP_XMAX_INVALID) ||
+		HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+		!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header)))
+		return FirstCommandId;
+	return HeapTupleHeaderGetCmax(header);
 }
 
 /*
@@ -349,7 +451,7 @@ row_append_json(StringInfo json, RowTrigger *trigger, TriggerData *data, HeapTup
  * Publishes one change; new_row or old_row or, of a truncation, both are NULL.
  */
 static void
-row_publish(RowTrigger *trigger, const char *op, const RowImage *new_row,
+row_publish(RowTrigger *trigger, TriggerData *data, const char *op, const RowImage *new_row,
 			const RowImage *old_row)
 {
 	const RowImage *row = new_row != NULL ? new_row : old_row;
@@ -371,5 +473,8 @@ row_publish(RowTrigger *trigger, const char *op, const RowImage *new_row,
 	appendStringInfoChar(&json, '}');
 	de_event_build(&event, trigger->event_type, row != NULL ? row->key : NULL,
 				   de_bytes_in_utf8(json.data, json.len), NULL, NULL);
-	de_publish_pending(&event);
+	if (trigger->waits && row != NULL)
+		de_publish_of_statement(&event, row_command(data), new_row != NULL);
+	else
+		de_publish_pending(&event);
 }
