@@ -22,6 +22,7 @@
 #include "postmaster/bgworker_internals.h"
 #include "utils/builtins.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/identity.h"
 #include "extension/base/shmem.h"
 #include "extension/stats.h"
@@ -39,6 +40,7 @@ typedef struct Check
 
 static void check_row(Check *check, const char *name, const char *status, const char *detail,
 					  const char *hint);
+static bool check_extension(Check *check);
 static void check_settings(Check *check, bool *served);
 static void check_relay(Check *check, bool served);
 static const char *check_source_mismatch(void);
@@ -67,6 +69,8 @@ durable_event_check(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	}
 	check_row(&check, "preloaded", "ok", NULL, NULL);
+	if (!check_extension(&check))
+		return (Datum) 0;
 	check_settings(&check, &served);
 	check_relay(&check, served);
 	check_limits(&check, served);
@@ -90,6 +94,23 @@ check_row(Check *check, const char *name, const char *status, const char *detail
 	nulls[3] = hint == NULL;
 	values[3] = hint == NULL ? (Datum) 0 : CStringGetTextDatum(hint);
 	tuplestore_putvalues(check->rsinfo->setResult, check->rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * Whether the extension is where it should be; without that nothing else can
+ * be looked at.
+ */
+static bool
+check_extension(Check *check)
+{
+	const char *hint;
+	const char *problem = de_extension_problem(&hint);
+
+	if (problem == NULL)
+		check_row(check, "extension", "ok", NULL, NULL);
+	else
+		check_row(check, "extension", "error", problem, hint);
+	return problem == NULL;
 }
 
 /*
@@ -284,13 +305,14 @@ check_publications(Check *check)
 static int64
 count_rows(const char *query)
 {
+	DeSpiUser	caller;
 	int64		n;
 	bool		isnull;
 
-	SPI_connect();
+	de_spi_connect(&caller);
 	if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not count rows");
 	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
+	de_spi_finish(&caller);
 	return n;
 }

@@ -3,9 +3,25 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION durable_event" to load this file. \quit
 
--- Nothing here is granted to PUBLIC; the README shows the GRANTs for a
--- publisher, an operator and a monitor.
-REVOKE ALL ON SCHEMA durable_event FROM PUBLIC;
+-- Expressions below are kept as the objects that their names mean now, and later run with the
+-- rights of whoever writes the tables: no schema but the server's own is searched.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- The extension makes its schema: in one that is there already somebody else may have put
+-- functions and operators, or may do so later.  As a member of the extension it goes with it.
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'durable_event') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'duplicate_schema',
+			MESSAGE = 'schema "durable_event" exists already',
+			DETAIL = 'Its owner could make the extension run what he has put into it.',
+			HINT = 'Drop or rename it and try again; CREATE EXTENSION makes the schema.';
+	END IF;
+END;
+$$;
+CREATE SCHEMA durable_event;
+COMMENT ON SCHEMA durable_event IS 'extension durable_event; must keep its name';
 
 --
 -- Configuration that operators edit
@@ -24,7 +40,7 @@ CREATE TABLE durable_event.event_type (
 		CHECK (topic ~ '^[a-zA-Z0-9._-]{1,249}$' AND topic NOT IN ('.', '..')),
 	CONSTRAINT event_type_partitions_check CHECK (partitions BETWEEN 1 AND 10000),
 	CONSTRAINT event_type_replication_factor_check CHECK (replication_factor BETWEEN 1 AND 32767),
-	CONSTRAINT event_type_topic_config_check CHECK (jsonb_typeof(topic_config) = 'object')
+	CONSTRAINT event_type_topic_config_check CHECK (pg_catalog.jsonb_typeof(topic_config) = 'object')
 );
 
 CREATE TABLE durable_event.consumer_group (
@@ -49,11 +65,11 @@ CREATE TABLE durable_event.consumer_group (
 	handler_headers jsonb,
 	CONSTRAINT consumer_group_pkey PRIMARY KEY (name),
 	CONSTRAINT consumer_group_name_check
-		CHECK (octet_length(name) BETWEEN 1 AND 127),
+		CHECK (pg_catalog.octet_length(name) BETWEEN 1 AND 127),
 	CONSTRAINT consumer_group_subscription_check
-		CHECK (cardinality(event_types) + cardinality(topics) > 0
-			   AND array_position(event_types, NULL) IS NULL
-			   AND array_position(topics, NULL) IS NULL),
+		CHECK (pg_catalog.cardinality(event_types) + pg_catalog.cardinality(topics) > 0
+			   AND pg_catalog.array_position(event_types, NULL) IS NULL
+			   AND pg_catalog.array_position(topics, NULL) IS NULL),
 	CONSTRAINT consumer_group_handler_url_check
 		CHECK (handler_url ~ '^https?://[^[:space:][:cntrl:]]+$'),
 	CONSTRAINT consumer_group_mode_check CHECK (mode IN ('single', 'batch')),
@@ -73,7 +89,7 @@ CREATE TABLE durable_event.consumer_group (
 		CHECK (backoff_min >= interval '1 ms' AND backoff_max >= backoff_min
 			   AND backoff_max <= interval '1 day'),
 	CONSTRAINT consumer_group_start_from_check CHECK (start_from IN ('earliest', 'latest')),
-	CONSTRAINT consumer_group_handler_headers_check CHECK (jsonb_typeof(handler_headers) = 'object')
+	CONSTRAINT consumer_group_handler_headers_check CHECK (pg_catalog.jsonb_typeof(handler_headers) = 'object')
 );
 
 --
@@ -89,90 +105,49 @@ COMMENT ON FUNCTION durable_event.guard_outbox() IS 'trigger of the outbox segme
 -- do here: there are no updates or deletions, and a segment is emptied before
 -- long (anti-wraparound vacuum still comes if it is not).
 
-CREATE TABLE durable_event.outbox_0 (
-	id bigint NOT NULL,
-	event_id uuid NOT NULL,
-	created_at timestamptz NOT NULL,
-	event_type bytea NOT NULL,
-	key bytea,
-	content_type bytea,
-	headers bytea,
-	payload bytea
-) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE INDEX outbox_0_id_idx ON durable_event.outbox_0 (id);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_0
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_0 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_0
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_0 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_1 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_1
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_1 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_1
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_1 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_2 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_2
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_2 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_2
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_2 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_3 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_3
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_3 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_3
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_3 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_4 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_4
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_4 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_4
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_4 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_5 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_5
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_5 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_5
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_5 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_6 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_6
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_6 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_6
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_6 IS 'segment of the outbox; see the view durable_event.outbox';
-
-CREATE TABLE durable_event.outbox_7 (LIKE durable_event.outbox_0 INCLUDING INDEXES)
-	USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-CREATE TRIGGER guard BEFORE INSERT ON durable_event.outbox_7
-	FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox();
-ALTER TABLE durable_event.outbox_7 ENABLE ALWAYS TRIGGER guard;
-CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.outbox_7
-	FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox();
-COMMENT ON TABLE durable_event.outbox_7 IS 'segment of the outbox; see the view durable_event.outbox';
+DO $$
+DECLARE
+	relation name;
+BEGIN
+	FOR i IN 0 .. 7 LOOP
+		relation := 'outbox_' || i;
+		EXECUTE format('CREATE TABLE durable_event.%I (
+				id bigint NOT NULL,
+				event_id uuid NOT NULL,
+				created_at timestamptz NOT NULL,
+				event_type bytea NOT NULL,
+				key bytea,
+				content_type bytea,
+				headers bytea,
+				payload bytea
+			) USING heap WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)', relation);
+		EXECUTE format('CREATE INDEX %I ON durable_event.%I (id)', relation || '_id_idx', relation);
+		EXECUTE format('CREATE TRIGGER guard BEFORE INSERT ON durable_event.%I
+			FOR EACH ROW EXECUTE FUNCTION durable_event.guard_outbox()', relation);
+		EXECUTE format('ALTER TABLE durable_event.%I ENABLE ALWAYS TRIGGER guard', relation);
+		EXECUTE format('CREATE TRIGGER guard_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON durable_event.%I
+			FOR EACH STATEMENT EXECUTE FUNCTION durable_event.guard_outbox()', relation);
+		EXECUTE format('COMMENT ON TABLE durable_event.%I IS %L', relation,
+			'segment of the outbox; see the view durable_event.outbox');
+		-- values over 2 kB are compressed while a commit holds the others'; pglz takes four times as long
+		BEGIN
+			EXECUTE format('ALTER TABLE durable_event.%I ALTER headers SET COMPRESSION lz4,
+				ALTER payload SET COMPRESSION lz4', relation);
+		EXCEPTION WHEN feature_not_supported THEN
+			NULL; -- a server built without it
+		END;
+	END LOOP;
+END;
+$$;
 
 CREATE FUNCTION durable_event.decode_text(bytea) RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'durable_event_decode_text';
 COMMENT ON FUNCTION durable_event.decode_text(bytea) IS 'text stored in UTF-8, in the encoding of the database; throws untranslatable_character';
+
+-- not a cast, which would look at the text again and could fail for a row
+CREATE FUNCTION durable_event.decode_json(bytea) RETURNS json
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'durable_event_decode_text';
+COMMENT ON FUNCTION durable_event.decode_json(bytea) IS 'JSON stored in UTF-8, in the encoding of the database; used by the view outbox';
 
 CREATE FUNCTION durable_event.decode_headers(bytea) RETURNS jsonb
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'durable_event_decode_headers';
@@ -184,7 +159,7 @@ SELECT id,
 	created_at,
 	durable_event.decode_text(event_type) AS event_type,
 	durable_event.decode_text(key) AS key,
-	CASE WHEN content_type IS NULL THEN durable_event.decode_text(payload)::jsonb END AS payload,
+	CASE WHEN content_type IS NULL THEN durable_event.decode_json(payload) END AS payload,
 	CASE WHEN content_type IS NOT NULL THEN payload END AS binary_payload,
 	coalesce(durable_event.decode_text(content_type), 'application/json') AS content_type,
 	durable_event.decode_headers(headers) AS headers,
@@ -205,7 +180,7 @@ COMMENT ON COLUMN durable_event.outbox.event_id IS 'identity of the event (UUID 
 COMMENT ON COLUMN durable_event.outbox.created_at IS 'when it was published; its ce_time';
 COMMENT ON COLUMN durable_event.outbox.event_type IS 'its ce_type';
 COMMENT ON COLUMN durable_event.outbox.key IS 'key of the Kafka record and ce_subject; null = no order';
-COMMENT ON COLUMN durable_event.outbox.payload IS 'payload if it is JSON; null also for a tombstone';
+COMMENT ON COLUMN durable_event.outbox.payload IS 'payload if it is JSON, as it was published (what jsonb refuses, such as \u0000, can be in it); null also for a tombstone';
 COMMENT ON COLUMN durable_event.outbox.binary_payload IS 'payload if it is not JSON; null also for a tombstone';
 COMMENT ON COLUMN durable_event.outbox.content_type IS 'content type of the payload';
 COMMENT ON COLUMN durable_event.outbox.headers IS 'headers given by the publisher';
@@ -285,7 +260,7 @@ COMMENT ON FUNCTION durable_event.publish_row() IS
 'row trigger, AFTER INSERT OR UPDATE OR DELETE: publish_row(event_type, key_columns [, ''columns=a,b,c'']) publishes {"op": "created|updated|deleted", "new": {...}, "old": {...}}. Throws as publish_event(), undefined_column, and null_value_not_allowed for a null key column';
 
 CREATE FUNCTION durable_event.pending_events(
-	OUT event_id uuid, OUT event_type text, OUT key text, OUT payload jsonb, OUT binary_payload bytea,
+	OUT event_id uuid, OUT event_type text, OUT key text, OUT payload json, OUT binary_payload bytea,
 	OUT content_type text, OUT headers jsonb, OUT created_at timestamptz) RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'durable_event_pending_events';
 COMMENT ON FUNCTION durable_event.pending_events() IS
@@ -301,14 +276,14 @@ COMMENT ON FUNCTION durable_event.flush(interval) IS
 'waits until every event committed before the call is acknowledged by Kafka; false if that takes longer than timeout';
 
 CREATE FUNCTION durable_event.pause_relay() RETURNS void
-	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	AS 'UPDATE durable_event.relay_state SET paused = true';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'durable_event_pause_relay';
 COMMENT ON FUNCTION durable_event.pause_relay() IS
 'stops the relay of this database from sending, until resume_relay(), also over restarts; events are kept';
 
 CREATE FUNCTION durable_event.resume_relay() RETURNS void
-	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	AS 'UPDATE durable_event.relay_state SET paused = false';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'durable_event_resume_relay';
 COMMENT ON FUNCTION durable_event.resume_relay() IS 'lets the relay go on after pause_relay()';
 
 CREATE FUNCTION durable_event.adopt() RETURNS text
@@ -407,7 +382,12 @@ COMMENT ON COLUMN durable_event.consumer_group.start_from IS 'where a new group 
 COMMENT ON COLUMN durable_event.consumer_group.enabled IS 'whether proxies run it';
 COMMENT ON COLUMN durable_event.consumer_group.handler_headers IS 'further request headers, an object of strings';
 
+-- Nothing is granted to PUBLIC (also not by default privileges of who installs this); the
+-- README shows the GRANTs for a publisher, an operator and a monitor.
+REVOKE ALL ON SCHEMA durable_event FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA durable_event FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA durable_event FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA durable_event FROM PUBLIC;
 
 -- Configuration is dumped; events, progress and identity are not, so that a
 -- restored copy publishes nothing of the original again.

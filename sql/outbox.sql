@@ -78,3 +78,13 @@ SELECT durable_event.publish_event('filling', 'k', '{}') IS NOT NULL AS publishe
 ROLLBACK;
 RESET durable_event.max_outbox_size;
 SELECT durable_event.publish_event('t', 'k', '{}') IS NOT NULL AS published;
+-- one row that jsonb refuses does not hide the others
+CREATE TABLE any_json (id int PRIMARY KEY, v json);
+CREATE TRIGGER publish AFTER INSERT ON any_json FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('any_json', 'id');
+BEGIN;
+INSERT INTO any_json VALUES (1, '{"a":"\u0000"}'), (2, '"\ud83d"'), (3, '1e200000'), (4, '{"b": 1, "b":2}');
+SELECT key, payload FROM durable_event.pending_events();
+COMMIT;
+SELECT key, payload FROM durable_event.outbox WHERE event_type = 'any_json' ORDER BY id;
+SELECT payload -> 'new' -> 'v' ->> 'b' FROM durable_event.outbox WHERE event_type = 'any_json' AND key = '4';
+DROP TABLE any_json;

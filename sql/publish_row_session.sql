@@ -53,7 +53,7 @@ BEGIN
 	payload := first.payload -> 'new' -> 'k';
 	problem := concat_ws(', ', 'key ' || nullif(second.key, first.key),
 		nullif(second.payload ->> 'op', 'updated'),
-		'payload ' || nullif(second.payload -> 'old', first.payload -> 'new')::text,
+		'payload ' || nullif((second.payload -> 'old')::text, (first.payload -> 'new')::text),
 		'settings ' || nullif(settings, 'German, DMY America/St_Johns iso_8601 -3 escape other, public on C.utf8'));
 	DROP TABLE one;
 END $$;

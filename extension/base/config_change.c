@@ -13,12 +13,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
 
 PG_FUNCTION_INFO_V1(durable_event_config_changed);
@@ -78,12 +78,8 @@ de_config_changed(DeConfigTable table)
 void
 de_config_note_tables(void)
 {
-	Oid			schema = get_namespace_oid("durable_event", true);
-
 	for (int i = 0; i < lengthof(config_tables); i++)
-		config_oids[i] = OidIsValid(schema) ?
-			get_relname_relid(config_tables[i], schema) :
-			InvalidOid;
+		config_oids[i] = de_relation_oid(config_tables[i], RELKIND_RELATION, true);
 }
 
 /*

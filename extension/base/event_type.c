@@ -26,7 +26,8 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -34,12 +35,12 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
 #include "extension/base/event.h"
 #include "extension/base/event_type.h"
@@ -116,7 +117,6 @@ static bool event_type_read(bool wait, List **rows);
 static TypeRow *event_type_read_row(HeapTuple tuple, TupleDesc desc);
 static int	event_type_compare(const ListCell *a, const ListCell *b);
 static bool topic_config_compacts(Jsonb *config);
-static Oid event_type_relation(void);
 static Registry *registry_make(List *rows);
 static HTAB *registry_table(const char *name, Size entrysize, MemoryContext context);
 static uint32 registry_hash(const void *key, Size keysize);
@@ -242,12 +242,13 @@ registry_refresh(bool wait)
 
 /*
  * The rows of event_type, by name, in the current memory context; none if the
- * extension is not there.  False if somebody has locked the table and we are
- * not to wait.
+ * table is not there or not to be trusted, which COMMIT will complain of.
+ * False if somebody has locked the table and we are not to wait.
  */
 static bool
 event_type_read(bool wait, List **rows)
 {
+	static const Oid types[] = {TEXTOID, TEXTOID, INT4OID, INT4OID, JSONBOID};
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -256,7 +257,7 @@ event_type_read(bool wait, List **rows)
 
 	/* before anything is read: what changes from here on is another change */
 	de_config_note_tables();
-	relid = event_type_relation();
+	relid = de_relation_oid("event_type", RELKIND_RELATION, true);
 	if (OidIsValid(relid))
 	{
 		if (wait)
@@ -267,6 +268,7 @@ event_type_read(bool wait, List **rows)
 	rel = OidIsValid(relid) ? try_table_open(relid, NoLock) : NULL;
 	if (rel != NULL)
 	{
+		de_relation_check_columns(rel, lengthof(types), types);
 		PushActiveSnapshot(GetLatestSnapshot());
 		scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
 		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -284,17 +286,6 @@ event_type_read(bool wait, List **rows)
 	list_sort(result, event_type_compare);
 	*rows = result;
 	return true;
-}
-
-/*
- * OID of the table; InvalidOid if it is not there.
- */
-static Oid
-event_type_relation(void)
-{
-	Oid			schema = get_namespace_oid("durable_event", true);
-
-	return OidIsValid(schema) ? get_relname_relid("event_type", schema) : InvalidOid;
 }
 
 /*

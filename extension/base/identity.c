@@ -7,13 +7,17 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
 #include "extension/base/identity.h"
+
+static void state_update(const char *query, int nvalues, Oid *types, Datum *values);
 
 /*
  * Reads the row of relay_state.
@@ -22,12 +26,14 @@ void
 de_state_read(DeRelayStateRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
+	DeSpiUser	caller;
 	bool		isnull;
 
 	de_config_note_tables();
-	SPI_connect();
-	if (SPI_execute("SELECT source, database <> (SELECT oid FROM pg_catalog.pg_database"
-					" WHERE datname = pg_catalog.current_database()), paused"
+	(void) de_relation_oid("relay_state", RELKIND_RELATION, false);
+	de_spi_connect(&caller);
+	if (SPI_execute("SELECT source::text, database <> (SELECT oid FROM pg_catalog.pg_database"
+					" WHERE datname = pg_catalog.current_database()), paused::bool"
 					" FROM durable_event.relay_state",
 					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read relay_state");
@@ -45,7 +51,7 @@ de_state_read(DeRelayStateRow *row)
 		row->copied = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)) && !isnull;
 		row->paused = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
 	}
-	SPI_finish();
+	de_spi_finish(&caller);
 }
 
 /*
@@ -57,9 +63,33 @@ de_state_store_source(const char *source)
 	Oid			types[2] = {TEXTOID, OIDOID};
 	Datum		values[2] = {CStringGetTextDatum(source), ObjectIdGetDatum(MyDatabaseId)};
 
-	SPI_connect();
-	if (SPI_execute_with_args("UPDATE durable_event.relay_state SET source = $1, database = $2",
-							  2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+	state_update("UPDATE durable_event.relay_state SET source = $1, database = $2", 2, types,
+				 values);
+}
+
+/*
+ * Stores whether the relay is paused.
+ */
+void
+de_state_set_paused(bool paused)
+{
+	Oid			types[1] = {BOOLOID};
+	Datum		values[1] = {BoolGetDatum(paused)};
+
+	state_update("UPDATE durable_event.relay_state SET paused = $1", 1, types, values);
+}
+
+/*
+ * Changes the row of relay_state.
+ */
+static void
+state_update(const char *query, int nvalues, Oid *types, Datum *values)
+{
+	DeSpiUser	caller;
+
+	(void) de_relation_oid("relay_state", RELKIND_RELATION, false);
+	de_spi_connect(&caller);
+	if (SPI_execute_with_args(query, nvalues, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not update relay_state");
-	SPI_finish();
+	de_spi_finish(&caller);
 }

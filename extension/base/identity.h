@@ -23,4 +23,7 @@ extern void de_state_read(DeRelayStateRow *row);
 /* Stores the source the first time; needs a transaction that may write. */
 extern void de_state_store_source(const char *source);
 
+/* Stores whether the relay is paused; needs a transaction that may write. */
+extern void de_state_set_paused(bool paused);
+
 #endif							/* DE_IDENTITY_H */

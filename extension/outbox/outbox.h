@@ -42,12 +42,6 @@ typedef struct DeOutboxBatch
 } DeOutboxBatch;
 
 /*
- * Locks the extension against being dropped until the end of the transaction;
- * its OID, or InvalidOid if it is absent or being dropped.  Never waits.
- */
-extern Oid	de_extension_lock(void);
-
-/*
  * Reads the events with after < id <= upto, oldest first, into "batch" (all
  * memory in the current memory context), stopping after max_events or
  * max_bytes (at least one event is read).  Needs a transaction and an active

@@ -50,7 +50,7 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
 		rels[i] = de_segment_open(i, AccessShareLock);
-		indexes[i] = index_open(de_segment_index(i), AccessShareLock);
+		indexes[i] = index_open(de_segment_index(rels[i]), AccessShareLock);
 		slots[i] = table_slot_create(rels[i], NULL);
 		scans[i] = de_compat_index_beginscan(rels[i], indexes[i], snapshot, 2);
 		index_rescan(scans[i], keys, 2, NULL, 0);

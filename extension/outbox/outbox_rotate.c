@@ -130,7 +130,7 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 		table_close(rel, AccessShareLock);
 		return false;
 	}
-	index = index_open(de_segment_index(segment), AccessShareLock);
+	index = index_open(de_segment_index(rel), AccessShareLock);
 	last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
 	index_close(index, AccessShareLock);
 	relid = RelationGetRelid(rel);
@@ -142,7 +142,7 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 		return false;			/* a reader, pg_dump, a publisher: another time */
 	rel = table_open(relid, NoLock);
 	/* all who could add rows have ended or are waiting for us: look again */
-	index = index_open(de_segment_index(segment), NoLock);
+	index = index_open(de_segment_index(rel), NoLock);
 	last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
 	index_close(index, NoLock);
 	if (last > stored || created_at > before ||

@@ -14,35 +14,15 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
 #include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "extension/base/catalog.h"
 #include "extension/outbox/progress.h"
-
-static Oid	progress_oid(void);
-
-/*
- * OID of the progress sequence; throws undefined_table if it is not there.
- */
-static Oid
-progress_oid(void)
-{
-	Oid			schema = get_namespace_oid("durable_event", true);
-	Oid			relid = InvalidOid;
-
-	if (OidIsValid(schema))
-		relid = get_relname_relid("relay_progress", schema);
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("sequence \"durable_event.relay_progress\" does not exist")));
-	return relid;
-}
 
 /*
  * Reads the sequence's tuple as it stands: without a snapshot, which a
@@ -52,7 +32,8 @@ progress_oid(void)
 int64
 de_progress_load(void)
 {
-	Relation	rel = relation_open(progress_oid(), AccessShareLock);
+	Oid			relid = de_relation_oid("relay_progress", RELKIND_SEQUENCE, false);
+	Relation	rel = relation_open(relid, AccessShareLock);
 	Buffer		buffer = ReadBuffer(rel, 0);
 	Page		page;
 	HeapTupleHeader tuple;
@@ -73,5 +54,7 @@ de_progress_load(void)
 void
 de_progress_store(int64 id)
 {
-	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(progress_oid()), Int64GetDatum(id));
+	Oid			relid = de_relation_oid("relay_progress", RELKIND_SEQUENCE, false);
+
+	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(relid), Int64GetDatum(id));
 }

@@ -10,57 +10,37 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_extension.h"
-#include "commands/dbcommands.h"
-#include "commands/extension.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/compat.h"
 #include "extension/outbox/segment.h"
 
-/* where the tables are; InvalidOid = look again */
+/* where the tables and their indexes on id are; InvalidOid = look again */
 static Oid	segment_oids[DE_SEGMENTS];
 static Oid	segment_index_oids[DE_SEGMENTS];
-static bool segment_callback_registered = false;
 
 static void segments_invalidate(Datum arg, Oid relid);
-static bool segments_lookup(bool missing_ok);
+static Oid	segment_oid(int segment);
+static void segment_check(Relation rel);
+
+/* what the columns are, from the first */
+static const Oid segment_types[SEGMENT_NATTS] = {
+	INT8OID, UUIDOID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID
+};
 
 /*
- * Locks the extension against being dropped until the end of the transaction
- * and returns its OID; InvalidOid if it is not there or is being dropped.
- * Does not wait: a DROP EXTENSION in a long transaction must not hold a worker.
- */
-Oid
-de_extension_lock(void)
-{
-	Oid			oid = get_extension_oid("durable_event", true);
-	LOCKTAG		tag;
-
-	if (!OidIsValid(oid))
-		return InvalidOid;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
-	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return InvalidOid;
-	/* it may have been dropped, or made again, until the lock was ours */
-	AcceptInvalidationMessages();
-	if (get_extension_oid("durable_event", true) != oid || !segments_lookup(true))
-		return InvalidOid;
-	return oid;
-}
-
-/*
- * Relcache callback: forgets the segments' OIDs, which may have been dropped.
- * Emptying a segment comes here too: the next use looks them up again.
+ * Relcache callback: forgets a segment, which may have been dropped, altered or
+ * given to somebody, or whose indexes may have changed.  Emptying it comes here,
+ * too: the next use looks again.
  */
 static void
 segments_invalidate(Datum arg, Oid relid)
@@ -68,52 +48,34 @@ segments_invalidate(Datum arg, Oid relid)
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
 		if (relid == InvalidOid || relid == segment_oids[i] || relid == segment_index_oids[i])
+		{
 			segment_oids[i] = InvalidOid;
+			segment_index_oids[i] = InvalidOid;
+		}
 	}
 }
 
 /*
- * Makes sure that the OIDs of all segments are known.  Returns false, or
- * throws undefined_table, if the extension is not there.
+ * OID of a segment; throws if there is none to be trusted (catalog.h).
  */
-static bool
-segments_lookup(bool missing_ok)
+static Oid
+segment_oid(int segment)
 {
-	Oid			schema = InvalidOid;
+	static bool registered = false;
+	char		name[NAMEDATALEN];
+	Oid			relid;
 
-	if (!segment_callback_registered)
+	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(segments_invalidate, (Datum) 0);
-		segment_callback_registered = true;
+		registered = true;
 	}
-	for (int i = 0; i < DE_SEGMENTS; i++)
-	{
-		char		name[NAMEDATALEN];
-		Oid			relid;
-		Oid			indexid;
-
-		if (OidIsValid(segment_oids[i]))
-			continue;
-		if (!OidIsValid(schema))
-			schema = get_namespace_oid("durable_event", true);
-		snprintf(name, sizeof(name), "outbox_%d", i);
-		relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-		snprintf(name, sizeof(name), "outbox_%d_id_idx", i);
-		indexid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-		if (!OidIsValid(relid) || !OidIsValid(indexid))
-		{
-			if (missing_ok)
-				return false;
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("outbox of durable_event does not exist in database \"%s\"",
-							get_database_name(MyDatabaseId)),
-					 errhint("The extension was dropped; create it with CREATE EXTENSION durable_event.")));
-		}
-		segment_index_oids[i] = indexid;
-		segment_oids[i] = relid;
-	}
-	return true;
+	if (OidIsValid(segment_oids[segment]))
+		return segment_oids[segment];
+	snprintf(name, sizeof(name), "outbox_%d", segment);
+	relid = de_relation_oid(name, RELKIND_RELATION, false);
+	segment_oids[segment] = relid;
+	return relid;
 }
 
 /*
@@ -122,31 +84,79 @@ segments_lookup(bool missing_ok)
 Relation
 de_segment_open(int segment, LOCKMODE lockmode)
 {
-	Relation	rel = NULL;
+	Oid			relid = segment_oid(segment);
 
-	/* taking the lock may tell us that the OID is no longer right: look again */
-	while (rel == NULL)
+	for (;;)
 	{
-		segments_lookup(false);
-		if (OidIsValid(segment_oids[segment]))
-			rel = try_table_open(segment_oids[segment], lockmode);
-		/* invalidated while we waited: its index may be another one by now */
-		if (rel != NULL && segment_oids[segment] != RelationGetRelid(rel))
+		Relation	rel;
+		Oid			again;
+
+		/* a loop that others' DDL can prolong must be left on an interrupt */
+		CHECK_FOR_INTERRUPTS();
+		rel = try_table_open(relid, lockmode);
+
+		/*
+		 * Waiting for the lock may have told us that the name means another
+		 * table by now.  The name counts, not that there was an
+		 * invalidation: those may come with each look (debug_discard_caches).
+		 */
+		again = segment_oid(segment);
+		if (rel != NULL && again == relid)
 		{
-			table_close(rel, lockmode);
-			rel = NULL;
+			segment_check(rel);
+			return rel;
 		}
+		if (rel != NULL)
+			table_close(rel, lockmode);
+		relid = again;
 	}
-	return rel;
+}
+
+/*
+ * Throws unless events can be stored in the table.
+ */
+static void
+segment_check(Relation rel)
+{
+	de_relation_check_columns(rel, SEGMENT_NATTS, segment_types);
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not permanent, so a crash would lose its events",
+						RelationGetRelationName(rel)),
+				 errhint("Use ALTER TABLE ... SET LOGGED.")));
 }
 
 /*
  * OID of a segment's index on id; see segment.h.
  */
 Oid
-de_segment_index(int segment)
+de_segment_index(Relation rel)
 {
-	return segment_index_oids[segment];
+	Oid			indexid = InvalidOid;
+
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		if (segment_oids[i] == RelationGetRelid(rel))
+			indexid = segment_index_oids[i];
+	}
+	if (OidIsValid(indexid))
+		return indexid;
+
+	indexid = de_relation_index(rel, ATTR_ID);
+	if (!OidIsValid(indexid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s\" has no valid index on column id",
+						RelationGetRelationName(rel)),
+				 errhint("Use REINDEX INDEX if its index is invalid, else CREATE INDEX ON %s.%s (id).",
+						 DE_SCHEMA, RelationGetRelationName(rel))));
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		if (segment_oids[i] == RelationGetRelid(rel))
+			segment_index_oids[i] = indexid;
+	}
+	return indexid;
 }
 
 /*
@@ -186,7 +196,7 @@ de_outbox_largest_id(int *segment)
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
 		Relation	rel = de_segment_open(i, AccessShareLock);
-		Relation	index = index_open(de_segment_index(i), AccessShareLock);
+		Relation	index = index_open(de_segment_index(rel), AccessShareLock);
 		TimestampTz created_at;
 		int64		id = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
 

@@ -33,12 +33,16 @@ enum
 
 /*
  * Opens a segment with a lock, kept to the end of the transaction unless the
- * caller gives it back; throws undefined_table if the extension is not there.
+ * caller gives it back; throws if the extension or the table is not there, or
+ * is not to be trusted (catalog.h), or lacks a column.
  */
 extern Relation de_segment_open(int segment, LOCKMODE lockmode);
 
-/* OID of the index on id of a segment that is open. */
-extern Oid	de_segment_index(int segment);
+/*
+ * OID of the plain index on id of a segment that is open; throws
+ * undefined_object if it has none that is valid.
+ */
+extern Oid	de_segment_index(Relation rel);
 
 /*
  * The first or last id of a segment and when its event was made, counting

@@ -40,6 +40,7 @@
 #include <time.h>
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -90,6 +91,8 @@ static const struct
 	{"statement_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"transaction_timeout", "0"},	/* 17 and later */
+	/* or what a worker catches would end it */
+	{"exit_on_error", "off"},
 
 	/*
 	 * All that a worker writes is progress, which may be repeated after a
@@ -338,6 +341,19 @@ main_connect(void)
 	 * this database: giving up each second would fill the log.
 	 */
 	main_override("lock_timeout", DE_LOCK_TIMEOUT);
+
+	/*
+	 * ALTER DATABASE ... SET role or session_authorization, which the
+	 * database's owner may give it, would have made another user of us.  The
+	 * server lets them be set in a transaction only, not above.
+	 */
+	if (de_worker->kind != DE_WORKER_LAUNCHER)
+	{
+		StartTransactionCommand();
+		main_override("session_authorization", GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false));
+		main_override("role", "none");
+		CommitTransactionCommand();
+	}
 }
 
 /*

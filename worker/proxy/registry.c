@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -29,21 +30,22 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
 #include "extension/base/event.h"
 #include "extension/base/identity.h"
-#include "extension/outbox/outbox.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/registry.h"
 
 static const char *const registry_query =
-	"SELECT g.name, g.handler_url, g.mode, g.batch_max_events, g.batch_max_bytes,"
+	"SELECT g.name::text, g.handler_url::text, g.mode::text, g.batch_max_events::int4,"
+	" g.batch_max_bytes::int4,"
 	" ceil(extract(epoch FROM g.linger) * 1000)::int8,"
 	" ceil(extract(epoch FROM g.timeout) * 1000)::int8,"
 	" ceil(extract(epoch FROM g.backoff_min) * 1000)::int8,"
 	" ceil(extract(epoch FROM g.backoff_max) * 1000)::int8,"
-	" g.start_from,"
-	" ARRAY(SELECT coalesce(e.topic, $1 || u.n) FROM unnest(g.event_types) AS u(n)"
+	" g.start_from::text,"
+	" ARRAY(SELECT coalesce(e.topic, $1 || u.n)::text FROM unnest(g.event_types) AS u(n)"
 	"  LEFT JOIN durable_event.event_type AS e ON e.name = u.n"
 	"  UNION SELECT t FROM unnest(g.topics) AS t ORDER BY 1),"
 	" ARRAY(SELECT key FROM jsonb_each(g.handler_headers) ORDER BY key),"
@@ -175,6 +177,7 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 {
 	MemoryContext old = MemoryContextSwitchTo(registry->context);
 	DeRelayStateRow row;
+	DeSpiUser	caller;
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1];
 
@@ -197,7 +200,9 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 		registry->state = DE_REGISTRY_READY;
 
 	values[0] = CStringGetTextDatum(de_topic_prefix);
-	SPI_connect();
+	(void) de_relation_oid("consumer_group", RELKIND_RELATION, false);
+	(void) de_relation_oid("event_type", RELKIND_RELATION, false);
+	de_spi_connect(&caller);
 	if (SPI_execute_with_args(registry_query, 1, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read consumer_group");
 	MemoryContextSwitchTo(registry->context);
@@ -212,7 +217,7 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 			registry->groups = lappend(registry->groups,
 									   registry_read_group(tuple, SPI_tuptable->tupdesc, name));
 	}
-	SPI_finish();
+	de_spi_finish(&caller);
 	MemoryContextSwitchTo(old);
 }
 

@@ -46,6 +46,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/clock.h"
 #include "extension/base/config_change.h"
 #include "extension/base/guc.h"

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
@@ -23,6 +24,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/guc.h"
 #include "worker/relay/topic_internal.h"
 
@@ -40,7 +42,7 @@ typedef struct TopicType
 } TopicType;
 
 static const char *const topic_load_sql =
-	"SELECT name, topic, partitions, replication_factor, topic_config"
+	"SELECT name::text, topic::text, partitions::int4, replication_factor::int4, topic_config::jsonb"
 	" FROM durable_event.event_type ORDER BY name";
 
 static void topics_reset(DeTopics *topics);
@@ -120,9 +122,11 @@ de_topics_load(DeTopics *topics)
 	DeTopics	former = *topics;
 	HASH_SEQ_STATUS status;
 	DeTopic    *topic;
+	DeSpiUser	caller;
 
 	topics_reset(topics);
-	SPI_connect();
+	(void) de_relation_oid("event_type", RELKIND_RELATION, false);
+	de_spi_connect(&caller);
 	if (SPI_execute(topic_load_sql, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read event_type");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -158,7 +162,7 @@ de_topics_load(DeTopics *topics)
 		}
 		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	de_spi_finish(&caller);
 
 	hash_seq_init(&status, topics->by_name);
 	while ((topic = hash_seq_search(&status)) != NULL)
