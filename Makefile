@@ -2,9 +2,12 @@
 #
 #   make, make install, make installcheck    as with every extension
 #   make test     everything: unit, regress, isolation, TAP with a real Kafka
+#   make asan     the same with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make demo     a temporary server, broker and handler, and events flowing
+#   make playground    the same with psql in front, to try things
 #   make bench    publish, relay and proxy figures as ratios
 #   make unit     the pure units alone
+#   make format, make debug, make compile_commands.json, make dist    see CONTRIBUTING.md
 #
 # test and demo first install the Debian packages that are missing (and say which); they need
 # neither root nor an installed durable_event.  Another PostgreSQL: PG_CONFIG=/path/to/pg_config.
@@ -42,7 +45,7 @@ ISOLATION_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
 TAP_TESTS = 1
 PROVE_TESTS ?= test/t/*.pl
 
-EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin \
+EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin compile_commands.json \
 	tmp_check_regress results regression.diffs regression.out
 
 # Not exported: test, demo and bench choose once more, after test/install-deps has installed one.
@@ -107,12 +110,27 @@ unit-programs: $(UNIT_PROGRAMS)
 unit: unit-programs
 	prove --exec '' $(addprefix ./,$(UNIT_PROGRAMS))
 
-.PHONY: broker test-programs unit unit-programs
+# For a debugger.  Everything anew: make does not know that objects were made with other flags.
+# (-Wno-cpp: the system's -D_FORTIFY_SOURCE complains that it needs optimization.)
+debug:
+	$(MAKE) clean
+	$(MAKE) with_llvm=no PG_CFLAGS='-O0 -g3 -Wno-cpp -DUSE_ASSERT_CHECKING $(PG_CFLAGS)' all
+
+# How each file is compiled, for editors.
+compile_commands.json: $(MAKEFILE_LIST)
+	@{ separator='['; \
+	for file in $(OBJS:.o=.c); do \
+		printf '%s\n{"directory": "%s", "file": "%s", "command": "%s"}' "$$separator" "$(CURDIR)" \
+			"$(abspath $(srcdir))/$$file" '$(subst ",\",$(COMPILE.c)) $(abspath $(srcdir))/'"$$file"; \
+		separator=,; \
+	done; printf '\n]\n'; } >$@
+
+.PHONY: broker test-programs unit unit-programs debug
 
 else
 
 # The targets below install what is missing and start again.
-all install installcheck unit broker test-programs:
+all install installcheck unit broker test-programs debug compile_commands.json:
 	@echo 'No PostgreSQL server headers: $(PG_CONFIG) knows no pgxs.mk and postgres.h.' >&2
 	@echo 'Run "$(here)test/install-deps build" (as root, or with sudo), or give PG_CONFIG=/path/to/pg_config.' >&2
 	@false
@@ -129,8 +147,26 @@ demo:
 	$(here)test/install-deps demo
 	$(here)test/demo/run
 
+playground:
+	$(here)test/install-deps demo
+	$(here)test/playground/run
+
+asan:
+	SANITIZE=1 $(here)test/run
+
 bench:
 	$(here)test/install-deps test
 	$(here)test/bench/run
 
-.PHONY: all test demo bench
+format:
+	$(here)test/install-deps ci
+	cd $(here). && .ci/check-format --fix
+
+# What PGXN takes: the committed files below a folder of the version's name.
+version = $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(here)durable_event.control)
+dist:
+	git -C $(here). archive --format=zip --prefix=durable_event-$(version)/ \
+		--output="$(CURDIR)/durable_event-$(version).zip" HEAD
+	@echo durable_event-$(version).zip
+
+.PHONY: all test demo playground asan bench format dist
