@@ -139,9 +139,10 @@ ROLLBACK;
 SELECT proparallel FROM pg_proc WHERE proname = 'publish_event';
 CREATE FUNCTION lying(key text) RETURNS uuid LANGUAGE plpgsql PARALLEL SAFE AS
 $$ BEGIN RETURN durable_event.publish_event('tx', key, '{}'); END $$;
-SET force_parallel_mode = on;
+-- debug_parallel_query since 16
+SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
 SELECT lying('parallel');
-RESET force_parallel_mode;
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
 DROP FUNCTION lying;
 -- a cancelled statement, and a statement that fails at commit
 BEGIN;

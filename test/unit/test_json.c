@@ -8,9 +8,7 @@
 
 #include <math.h>
 
-#include "common/jsonapi.h"
-#include "mb/pg_wchar.h"
-
+#include "extension/base/compat.h"
 #include "server_stubs.h"
 #include "tap.h"
 #include "worker/base/json.h"
@@ -40,11 +38,10 @@ only_valid(const char *text)
 static bool
 server_takes(const char *text, int len)
 {
-	JsonLexContext *lex = makeJsonLexContextCstringLen((char *) text, len, PG_UTF8, false);
-	bool		taken = pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
+	JsonLexContext lex;
 
-	pfree(lex);
-	return taken;
+	de_compat_json_lex_begin(&lex, text, len);
+	return pg_parse_json(&lex, &nullSemAction) == JSON_SUCCESS;
 }
 
 /* All texts of a length over an alphabet. */
