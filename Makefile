@@ -5,6 +5,7 @@
 #   make asan     the same with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make demo     a temporary server, broker and handler, and events flowing
 #   make playground    the same with psql in front, to try things
+#   make matrix   test and demo in bare roots of Debian's releases
 #   make bench    publish, relay and proxy figures as ratios
 #   make unit     the pure units alone
 #   make format, make debug, make compile_commands.json, make dist    see CONTRIBUTING.md
@@ -138,7 +139,7 @@ all install installcheck unit broker test-programs debug compile_commands.json:
 endif
 
 # What was given to make as a variable reaches the scripts through the environment.
-export PG_CFLAGS PROVE_TESTS PROVE_FLAGS TESTS KEEP
+export PG_CFLAGS PROVE_TESTS PROVE_FLAGS TESTS KEEP MATRIX MATRIX_CACHE MATRIX_MIRROR
 
 test:
 	$(here)test/run
@@ -153,6 +154,9 @@ playground:
 
 asan:
 	SANITIZE=1 $(here)test/run
+
+matrix:
+	$(here)test/matrix/run
 
 bench:
 	$(here)test/install-deps test
@@ -169,4 +173,4 @@ dist:
 		--output="$(CURDIR)/durable_event-$(version).zip" HEAD
 	@echo durable_event-$(version).zip
 
-.PHONY: all test demo playground asan bench format dist
+.PHONY: all test demo playground asan matrix bench format dist
