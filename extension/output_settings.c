@@ -30,10 +30,15 @@
 #include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_locale.h"
 #include "utils/typcache.h"
 
 #include "extension/output_settings.h"
+
+/*
+ * Declared here since the server's header of locales includes ICU's headers,
+ * which who builds an extension need not have.
+ */
+extern PGDLLIMPORT char *locale_monetary;
 
 /* what functions that we know nothing of may depend on */
 #define OUTPUT_UNKNOWN \
