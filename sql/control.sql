@@ -3,6 +3,8 @@ SELECT name, setting, unit, context FROM pg_settings WHERE name LIKE 'durable\_e
 ALTER SYSTEM SET durable_event.source = 'not a uri';
 ALTER SYSTEM SET durable_event.databases = 'a b';
 ALTER SYSTEM SET durable_event.kafka_config = 'compression.codec';
+ALTER SYSTEM SET durable_event.signing_secret = 'whsec_no base64';
+ALTER SYSTEM SET durable_event.signing_secret_previous = 'whsec_YWJjY';
 ALTER SYSTEM SET durable_event.handler_url = 'ftp://example.com';
 SET durable_event.no_such_setting = 1;
 -- nothing is sent before the source is set

@@ -22,6 +22,7 @@
 
 #include "extension/base/event_type.h"
 #include "extension/base/guc.h"
+#include "extension/base/secret.h"
 
 /* Kafka brokers to begin with, host:port[,host:port...]. */
 char	   *de_bootstrap_servers = NULL;
@@ -138,6 +139,7 @@ static const struct config_enum_entry proxy_options[] = {
 
 static bool guc_check_databases(char **newval, void **extra, GucSource source);
 static bool guc_check_kafka_config(char **newval, void **extra, GucSource source);
+static bool guc_check_secret(char **newval, void **extra, GucSource source);
 static bool guc_check_source(char **newval, void **extra, GucSource source);
 static bool guc_check_topic_prefix(char **newval, void **extra, GucSource source);
 static bool guc_check_url(char **newval, void **extra, GucSource source);
@@ -275,11 +277,12 @@ de_guc_init(void)
 	guc_define_string("signing_secret",
 					  "Sets the secret that requests to handlers are signed with.",
 					  "Plain text, or whsec_ and base64; empty means unsigned.",
-					  &de_signing_secret, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL);
+					  &de_signing_secret, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, guc_check_secret);
 	guc_define_string("signing_secret_previous",
 					  "Sets the former secret, signed with as well while handlers change over.",
 					  NULL,
-					  &de_signing_secret_previous, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL);
+					  &de_signing_secret_previous, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+					  guc_check_secret);
 	guc_define_string("source",
 					  "Sets the CloudEvents source and identity of this event stream.",
 					  "Nothing is sent before it is set; a copy of the database needs another one.",
@@ -355,6 +358,8 @@ guc_check_kafka_config(char **newval, void **extra, GucSource source)
 	ListCell   *cell;
 	bool		ok = SplitGUCList(copy, ',', &elements);
 
+	/* the server's own message would show it all */
+	GUC_check_errmsg("invalid value for parameter \"%s\"", "durable_event.kafka_config");
 	if (!ok)
 		GUC_check_errdetail("List syntax is invalid.");
 	else
@@ -374,6 +379,27 @@ guc_check_kafka_config(char **newval, void **extra, GucSource source)
 	list_free(elements);
 	pfree(copy);
 	return ok;
+}
+
+/*
+ * Check hook: a secret that can be decoded.  The server's own message would
+ * show it.
+ */
+static bool
+guc_check_secret(char **newval, void **extra, GucSource source)
+{
+	unsigned char *key = palloc(strlen(*newval) + 1);
+	const char *problem;
+	int			len = de_secret_decode(*newval, key, &problem);
+
+	explicit_bzero(key, strlen(*newval) + 1);
+	pfree(key);
+	if (len >= 0)
+		return true;
+	GUC_check_errmsg("invalid signing secret");
+	GUC_check_errdetail("%s", problem);
+	GUC_check_errhint("A secret is \"whsec_\" and base64, or any text that does not begin so.");
+	return false;
 }
 
 /*

@@ -9,13 +9,13 @@
  */
 #include "postgres.h"
 
-#include "common/base64.h"
 #include "common/cryptohash.h"
 #include "common/hmac.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "extension/base/secret.h"
 #include "worker/delivery/sign.h"
 #include "worker/delivery/text.h"
 
@@ -37,26 +37,21 @@ de_sha256(const char *bytes, int len, uint8 *digest)
 
 /*
  * Appends "v1,<base64 of HMAC-SHA256 of id.timestamp.body>" (Standard
- * Webhooks).  A secret is "whsec_" and base64, or any other text as it is.
+ * Webhooks).
  */
 void
 de_sign_append(StringInfo buf, const char *secret, const char *id,
 			   int64 unix_seconds, const StringInfoData *json)
 {
-	int			secret_len = strlen(secret);
-	uint8	   *key = palloc(secret_len + 1);
-	int			key_len = -1;
+	uint8	   *key = palloc(strlen(secret) + 1);
+	const char *problem;
+	int			key_len = de_secret_decode(secret, key, &problem);
 	char		timestamp[MAXINT8LEN + 3];
 	int			timestamp_len;
 	uint8		mac[DE_SHA256_SIZE];
 
-	if (strncmp(secret, "whsec_", 6) == 0 && secret_len > 6)
-		key_len = pg_b64_decode(secret + 6, secret_len - 6, (void *) key, secret_len);
-	if (key_len <= 0)
-	{
-		memcpy(key, secret, secret_len);
-		key_len = secret_len;
-	}
+	if (key_len < 0)
+		elog(ERROR, "signing secret is malformed");	/* refused when it is set */
 
 	timestamp[0] = '.';
 	timestamp_len = 1 + pg_lltoa(unix_seconds, timestamp + 1);
