@@ -217,7 +217,9 @@ my $acknowledged = 1;
 foreach my $case (
 	[ 'a page of an ingress', qr/not JSON/, body => '<html>welcome</html>', headers => { 'content-type' => 'text/html' } ],
 	[ 'plain text', qr/not JSON/, body => 'OK' ],
-	[ 'an empty body of unknown length', qr/content-length/, body => "0\r\n\r\n", headers => { 'transfer-encoding' => 'chunked' } ],
+	[ 'an empty body that ends with its connection', qr/content-length/, body => '', close => 'after' ],
+	[ 'another body that does', qr/content-length/, body => '{}', close => 'after' ],
+	[ 'a chunked body cut off', qr/./, body => "2\r\n{}\r\n0\r\n\r\n", close => 'mid', headers => { 'transfer-encoding' => 'chunked' } ],
 	[ 'a body cut off', qr/./, body => '{"batchItemFailures":[]}', close => 'mid' ],
 	[ 'a connection closed without an answer', qr/./, close => 'before' ],
 	[ 'a failed item', qr/1 failed event/, body => '{"batchItemFailures":[{"itemIdentifier":"x"}]}' ],
@@ -286,6 +288,9 @@ foreach my $step (
 	{ status => 200, body => '' },
 	{ status => 202, body => '' },
 	{ status => 201, body => '{}' },
+	# what Node.js sends for res.writeHead(200); res.end()
+	{ status => 200, body => "0\r\n\r\n", headers => { 'transfer-encoding' => 'chunked' } },
+	{ status => 206, body => '' },
 	{ status => 200, body => 'null' },
 	{ status => 200, body => ' {"batchItemFailures" : [ ]} ' })
 {

@@ -15,7 +15,7 @@
 static char last_reason[256];
 
 static DeVerdict
-answer_of(int status, const char *body, int len, bool has_content_length)
+answer_of(int status, const char *body, int len, bool body_complete)
 {
 	DeHttpResult result = {0};
 
@@ -23,7 +23,7 @@ answer_of(int status, const char *body, int len, bool has_content_length)
 	result.status = status;
 	result.body = body;
 	result.body_len = len;
-	result.has_content_length = has_content_length;
+	result.body_complete = body_complete;
 	result.retry_after_ms = -1;
 	return de_answer_read(&result, last_reason, sizeof(last_reason));
 }
@@ -52,7 +52,10 @@ test_answers(void)
 
 	ok(acknowledges(204, ""), "204");
 	ok(acknowledges(200, "") && acknowledges(201, "") && acknowledges(202, ""),
-	   "200, 201 and 202 with content-length 0");
+	   "200, 201 and 202 without a body");
+	ok(acknowledges(203, "") && acknowledges(205, "") && acknowledges(206, "") &&
+		   acknowledges(226, ""),
+	   "any other 2xx without a body");
 	ok(acknowledges(200, "{}") && acknowledges(201, " { } \r\n") && acknowledges(202, "null"),
 	   "{} and null");
 	ok(acknowledges(200, "{\"batchItemFailures\":[]}") &&
@@ -61,8 +64,11 @@ test_answers(void)
 
 	ok(answer_of(200, "", 0, false) == DE_VERDICT_RETRY &&
 		   strstr(last_reason, "content-length") != NULL,
-	   "empty without content-length");
-	ok(refuses(200, "<html><body>It works!</body></html>", "not JSON: <html>"),
+	   "an empty body that ends with its connection");
+	ok(answer_of(200, "{}", 2, false) == DE_VERDICT_RETRY &&
+		   strstr(last_reason, "content-length") != NULL,
+	   "another one that does");
+	ok(refuses(200, "<html><body>It works!</body></html>", "not JSON (answer 204, or 200 with {}): <html>"),
 	   "the page of an ingress");
 	ok(refuses(200, "OK", "not JSON"), "plain text");
 	ok(refuses(200, "{\"batchItemFail", "not JSON"), "a body cut off");
@@ -92,6 +98,8 @@ test_answers(void)
 
 	ok(refuses(500, "", "handler answered 500") && refuses(500, "no\nway\xff", "500: no way?"),
 	   "500 with its text");
+	ok(refuses(203, "{}", "answer 203 has a body") && refuses(206, "OK", "only: OK"),
+	   "another 2xx with a body");
 	ok(refuses(203, "{}", "203") && refuses(206, "{}", "206") && refuses(302, "", "302") &&
 		   refuses(404, "{}", "404") && refuses(429, "{}", "429"),
 	   "other statuses");

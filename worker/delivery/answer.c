@@ -47,35 +47,37 @@ de_answer_read(const DeHttpResult *result, char *reason, int reason_size)
 			return DE_VERDICT_RETRY;
 	}
 
-	switch (result->status)
+	if (result->status < 200 || result->status > 299)
 	{
-		case 204:
-			return DE_VERDICT_ACKNOWLEDGED;
-
-		case 200:
-		case 201:
-		case 202:
-			if (result->body_len == 0)
-			{
-				if (result->has_content_length)
-					return DE_VERDICT_ACKNOWLEDGED;
-				snprintf(reason, reason_size,
-						 "handler answered %d with an empty body but without content-length: 0",
-						 result->status);
-				return DE_VERDICT_RETRY;
-			}
-			if (answer_acknowledges(result->body, (int) result->body_len, reason, reason_size))
-				return DE_VERDICT_ACKNOWLEDGED;
-			return DE_VERDICT_RETRY;
-
-		default:
-			answer_quote(quoted, sizeof(quoted), result->body, (int) result->body_len);
-			if (quoted[0] != '\0')
-				snprintf(reason, reason_size, "handler answered %d: %s", result->status, quoted);
-			else
-				snprintf(reason, reason_size, "handler answered %d", result->status);
-			return DE_VERDICT_RETRY;
+		answer_quote(quoted, sizeof(quoted), result->body, (int) result->body_len);
+		if (quoted[0] != '\0')
+			snprintf(reason, reason_size, "handler answered %d: %s", result->status, quoted);
+		else
+			snprintf(reason, reason_size, "handler answered %d", result->status);
+		return DE_VERDICT_RETRY;
 	}
+
+	/* what ends with its connection may be cut off */
+	if (!result->body_complete)
+	{
+		snprintf(reason, reason_size,
+				 "answer %d ended with its connection: answer 204, or with a content-length",
+				 result->status);
+		return DE_VERDICT_RETRY;
+	}
+	if (result->body_len == 0)
+		return DE_VERDICT_ACKNOWLEDGED;
+	if (result->status > 202)
+	{
+		answer_quote(quoted, sizeof(quoted), result->body, (int) result->body_len);
+		snprintf(reason, reason_size,
+				 "answer %d has a body, expected with 200, 201 or 202 only: %s", result->status,
+				 quoted);
+		return DE_VERDICT_RETRY;
+	}
+	if (answer_acknowledges(result->body, (int) result->body_len, reason, reason_size))
+		return DE_VERDICT_ACKNOWLEDGED;
+	return DE_VERDICT_RETRY;
 }
 
 /*
@@ -91,7 +93,7 @@ answer_acknowledges(const char *body, int len, char *reason, int reason_size)
 	if (!de_json_valid(body, len))
 	{
 		answer_quote(quoted, sizeof(quoted), body, len);
-		snprintf(reason, reason_size, "answer is not JSON: %s", quoted);
+		snprintf(reason, reason_size, "answer is not JSON (answer 204, or 200 with {}): %s", quoted);
 		return false;
 	}
 

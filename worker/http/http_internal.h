@@ -78,6 +78,7 @@ struct DeHttpRequest
 	bool		too_large;
 	bool		out_of_memory;
 	bool		has_content_length;
+	bool		is_chunked;
 	int64		retry_after_ms;
 	char		refusal[128];	/* why no address was acceptable */
 

@@ -203,6 +203,7 @@ http_request_get(HttpEngine *engine)
 	request->too_large = false;
 	request->out_of_memory = false;
 	request->has_content_length = false;
+	request->is_chunked = false;
 	request->retry_after_ms = -1;
 	request->refusal[0] = '\0';
 	request->curl_error[0] = '\0';

@@ -44,6 +44,8 @@
 #define HTTP_MAX_RETRY_AFTER_MS (INT64CONST(24) * 3600 * 1000)
 
 static bool http_set_options(DeHttpRequest *request);
+static bool http_body_is_complete(DeHttpRequest *request, long status);
+static bool http_ends_in_chunked(const char *value, size_t len);
 static bool http_is_before_sending(CURLcode code);
 static bool http_is_tls_failure(CURLcode code);
 static const char *http_phase(DeHttpRequest *request, CURLcode code);
@@ -276,7 +278,7 @@ de_http_transfer_finish(DeHttpRequest *request, CURLcode code)
 	{
 		result->outcome = DE_HTTP_ANSWERED;
 		result->status = (int) status;
-		result->has_content_length = request->has_content_length;
+		result->body_complete = http_body_is_complete(request, status);
 		result->retry_after_ms = request->retry_after_ms;
 	}
 	else
@@ -304,6 +306,34 @@ de_http_transfer_finish(DeHttpRequest *request, CURLcode code)
 
 	result->body = request->body_len > 0 ? request->body : "";
 	result->body_len = request->body_len;
+}
+
+/*
+ * Does HTTP itself say that a whole answer is whole?  By its length, its last
+ * chunk or the end of its stream (whose absence libcurl reports as an error),
+ * or because there can be no body.  An answer that just ends with its
+ * connection may come from a handler that died.
+ */
+static bool
+http_body_is_complete(DeHttpRequest *request, long status)
+{
+	long		version = CURL_HTTP_VERSION_NONE;
+
+	if (status == 204 || status == 304 || request->has_content_length)
+		return true;
+	(void) curl_easy_getinfo(request->easy, CURLINFO_HTTP_VERSION, &version);
+	return version >= CURL_HTTP_VERSION_2_0 ||
+		(version == CURL_HTTP_VERSION_1_1 && request->is_chunked);
+}
+
+/* Is "chunked" the last of the codings in a Transfer-Encoding? */
+static bool
+http_ends_in_chunked(const char *value, size_t len)
+{
+	while (len > 0 && strchr(" \t\r\n", value[len - 1]) != NULL)
+		len--;
+	return len >= 7 && pg_strncasecmp(value + len - 7, "chunked", 7) == 0 &&
+		(len == 7 || strchr(" \t,", value[len - 8]) != NULL);
 }
 
 /* Does a code belong to what happens before the request is sent? */
@@ -446,10 +476,13 @@ http_header_callback(char *data, size_t size, size_t nmemb, void *arg)
 	{
 		/* an interim answer (1xx) may have come before */
 		request->has_content_length = false;
+		request->is_chunked = false;
 		request->retry_after_ms = -1;
 	}
 	else if (len >= 15 && pg_strncasecmp(data, "content-length:", 15) == 0)
 		request->has_content_length = true;
+	else if (len >= 18 && pg_strncasecmp(data, "transfer-encoding:", 18) == 0)
+		request->is_chunked = http_ends_in_chunked(data + 18, len - 18);
 	else if (len >= 12 && pg_strncasecmp(data, "retry-after:", 12) == 0)
 		request->retry_after_ms = http_parse_retry_after(data + 12, len - 12);
 	return len;

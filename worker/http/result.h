@@ -24,7 +24,7 @@ typedef struct DeHttpResult
 	DeHttpOutcome outcome;
 	bool		timed_out;
 	int			status;
-	bool		has_content_length;
+	bool		body_complete;	/* HTTP says where the body ended, not just the connection */
 	const char *body;			/* valid until de_http_release */
 	size_t		body_len;
 	int64		retry_after_ms; /* -1 = no Retry-After */
