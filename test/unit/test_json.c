@@ -74,6 +74,35 @@ test_all_texts(const char *alphabet, int length)
 	ok(differ == 0 && taken > 0, name);
 }
 
+/* Each byte at each place of strings that are longer than what is looked at in one go. */
+static void
+test_strings(void)
+{
+	int			differ = 0;
+
+	for (int len = 1; len < 40; len++)
+	{
+		for (int at = 0; at < len; at++)
+		{
+			for (int c = 1; c < 128; c++)
+			{
+				char		text[64];
+
+				memset(text, len % 2 ? 'x' : '~', sizeof(text));
+				text[0] = '"';
+				text[1 + at] = (char) c;
+				strcpy(text + 1 + len, "\"");
+				if (de_json_valid(text, len + 2) != server_takes(text, len + 2) && differ++ < 5)
+					printf("# differs: %s\n", text);
+			}
+		}
+	}
+	ok(differ == 0, "each byte at each place of a string");
+	ok(interoperable("\"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xe2\x82\xac\xe2\x82\xac\xf0\x9f\x98\x80\"") &&
+		   !valid("\"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\x1f\""),
+	   "bytes above 127 in a row");
+}
+
 static void
 test_numbers(void)
 {
@@ -150,6 +179,7 @@ main(void)
 	test_all_texts("-+.eE01 ", 6);
 	test_all_texts("\"\\u0aF/x", 6);
 	test_all_texts("truefalsn \t", 5);
+	test_strings();
 	test_numbers();
 	test_surrogates();
 

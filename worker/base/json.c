@@ -28,6 +28,7 @@
 
 static bool json_valid(const char *s, int len, bool interoperable);
 static inline const char *json_skip_space(const char *p, const char *end);
+static inline bool json_has_special(uint64 bytes);
 static const char *json_skip_string(const char *p, const char *end, bool interoperable);
 static const char *json_skip_escape(const char *p, const char *end, bool interoperable);
 static int	json_hex4(const char *p, const char *end);
@@ -150,6 +151,23 @@ json_skip_space(const char *p, const char *end)
 	return p;
 }
 
+/*
+ * Is one of eight bytes a quote, a backslash or a control character?  By the
+ * borrow of a subtraction in each byte that is below 128; a borrow from the
+ * byte before makes no difference, since that one is special then.
+ */
+static inline bool
+json_has_special(uint64 bytes)
+{
+	const uint64 ones = UINT64CONST(0x0101010101010101);
+	uint64		quote = bytes ^ (ones * '"');
+	uint64		backslash = bytes ^ (ones * '\\');
+
+	return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
+			((bytes - ones * 0x20) & ~bytes)) &
+		(ones * 0x80);
+}
+
 /* From the opening quote to behind the closing one. */
 static const char *
 json_skip_string(const char *p, const char *end, bool interoperable)
@@ -157,6 +175,16 @@ json_skip_string(const char *p, const char *end, bool interoperable)
 	p++;
 	for (;;)
 	{
+		/* eight bytes at a time while none of them means anything */
+		while (end - p >= 8)
+		{
+			uint64		bytes;
+
+			memcpy(&bytes, p, 8);
+			if (json_has_special(bytes))
+				break;
+			p += 8;
+		}
 		while (p < end && *p != '"' && *p != '\\' && (unsigned char) *p >= 0x20)
 			p++;
 		if (p == end)

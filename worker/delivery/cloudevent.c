@@ -19,7 +19,10 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <time.h>
+
+#include "utils/builtins.h"
 
 #include "worker/base/json.h"
 #include "worker/delivery/cloudevent.h"
@@ -49,15 +52,30 @@ typedef struct EventAttributes
 	}			extensions[EVENT_MAX_EXTENSIONS];
 } EventAttributes;
 
+/* names of all attributes, numbers, and what stands in place of what is missing */
+#define EVENT_ROOM_FIXED 640
+
+static Size event_room(const DeRecord *record, int topic_len, const EventAttributes *attributes,
+					   const DeText *key, bool is_json);
+static inline char *event_put_bytes(char *p, const char *s, int len);
+static inline char *event_put_member(char *p, const char *before, int before_len,
+									 const DeText *text);
 static void event_read_header(EventAttributes *attributes, const DeKafkaHeader *header);
 static DeText *event_context_attribute(EventAttributes *attributes, const char *name, int len);
 static bool event_is_attribute_name(const char *name, int len);
 static bool event_is_reserved(const char *name, int len);
-static void event_append_time(StringInfo buf, int64 timestamp_ms);
-static void event_append_data(StringInfo buf, const DeRecord *record, const DeText *content_type);
+static char *event_put_time(char *p, int64 timestamp_ms);
+static bool event_data_is_json(const DeRecord *record, const DeText *content_type);
+static char *event_put_data(char *p, const DeRecord *record, const DeText *content_type,
+							bool is_json);
 static bool event_is_json_type(const char *s, int len);
 static void event_note_trace(DeTrace *trace, const DeText *traceparent);
 static bool event_is_hex(const char *s, int len);
+
+/* constants are not measured at run time */
+#define event_put(p, literal) event_put_bytes((p), (literal), sizeof(literal) - 1)
+#define event_put_text(p, literal, text) \
+	event_put_member((p), (literal), sizeof(literal) - 1, (text))
 
 /*
  * Bytes of a record.
@@ -87,12 +105,19 @@ de_record_size(const DeRecord *record)
  * kafkaoffset is a string, because an Integer of CloudEvents has 32 bits.
  * sequence is left out when the record has none: an offset orders within its
  * partition only, the attribute within its source.
+ *
+ * The room for all of it is made once, and then filled: forty small appends
+ * would cost more than what they append.
  */
 void
 de_cloudevent_append(StringInfo json, const DeRecord *record, DeCloudEvent *event)
 {
+	int			topic_len = strlen(record->topic);
 	EventAttributes attributes;
 	DeText		key = {0};
+	bool		is_json;
+	Size		room;
+	char	   *p;
 
 	memset(event, 0, sizeof(*event));
 	memset(&attributes, 0, offsetof(EventAttributes, extensions));
@@ -100,107 +125,138 @@ de_cloudevent_append(StringInfo json, const DeRecord *record, DeCloudEvent *even
 		event_read_header(&attributes, &record->headers[i]);
 	if (record->key != NULL)
 		key = de_text(record->key, record->key_len);
+	if (attributes.subject.s == NULL)
+		attributes.subject = key;
+	is_json = record->value != NULL && event_data_is_json(record, &attributes.content_type);
 
-	de_append_literal(json, "{\"specversion\":\"1.0\",\"id\":\"");
-	event->id_start = json->len;
+	room = event_room(record, topic_len, &attributes, &key, is_json);
+	if (room > INT_MAX)
+		room = INT_MAX;			/* refused by the next */
+	enlargeStringInfo(json, (int) room);
+	p = json->data + json->len;
+
+	p = event_put(p, "{\"specversion\":\"1.0\",\"id\":\"");
+	event->id_start = p - json->data;
 	if (attributes.id.s != NULL)
-		de_append_text(json, &attributes.id);
+		p = de_put_text(p, &attributes.id);
 	else
 	{
-		appendStringInfoString(json, record->topic);
-		appendStringInfoCharMacro(json, '-');
-		de_append_int64(json, record->partition);
-		appendStringInfoCharMacro(json, '-');
-		de_append_int64(json, record->offset);
+		p = event_put_bytes(p, record->topic, topic_len);
+		*p++ = '-';
+		p += pg_lltoa(record->partition, p);
+		*p++ = '-';
+		p += pg_lltoa(record->offset, p);
 	}
-	event->id_len = json->len - event->id_start;
+	event->id_len = p - json->data - event->id_start;
 
-	de_append_literal(json, "\",\"source\":\"");
+	p = event_put(p, "\",\"source\":\"");
 	if (attributes.source.s != NULL)
-		de_append_text(json, &attributes.source);
+		p = de_put_text(p, &attributes.source);
 	else
 	{
 		/* a legal topic name is legal in a URI */
-		de_append_literal(json, "kafka:");
-		appendStringInfoString(json, record->topic);
+		p = event_put(p, "kafka:");
+		p = event_put_bytes(p, record->topic, topic_len);
 	}
 
-	de_append_literal(json, "\",\"type\":\"");
+	p = event_put(p, "\",\"type\":\"");
 	if (attributes.type.s != NULL)
-		de_append_text(json, &attributes.type);
+		p = de_put_text(p, &attributes.type);
 	else
-		de_append_literal(json, "kafka.record");
-	appendStringInfoCharMacro(json, '"');
+		p = event_put(p, "kafka.record");
+	*p++ = '"';
 
 	if (attributes.time.s != NULL)
-	{
-		de_append_literal(json, ",\"time\":\"");
-		de_append_text(json, &attributes.time);
-		appendStringInfoCharMacro(json, '"');
-	}
+		p = event_put_text(p, ",\"time\":\"", &attributes.time);
 	else if (record->timestamp_ms >= 0)
-		event_append_time(json, record->timestamp_ms);
-
-	if (attributes.subject.s == NULL)
-		attributes.subject = key;
+		p = event_put_time(p, record->timestamp_ms);
 	if (attributes.subject.s != NULL && attributes.subject.len > 0)
-	{
-		de_append_literal(json, ",\"subject\":\"");
-		de_append_text(json, &attributes.subject);
-		appendStringInfoCharMacro(json, '"');
-	}
+		p = event_put_text(p, ",\"subject\":\"", &attributes.subject);
 	if (key.s != NULL)
-	{
-		de_append_literal(json, ",\"partitionkey\":\"");
-		de_append_text(json, &key);
-		appendStringInfoCharMacro(json, '"');
-	}
+		p = event_put_text(p, ",\"partitionkey\":\"", &key);
 	else if (record->key != NULL)
 	{
 		/* a serialized key of a foreign topic: the only thing that tells its entity */
-		de_append_literal(json, ",\"partitionkeybase64\":\"");
-		de_append_base64(json, record->key, record->key_len);
-		appendStringInfoCharMacro(json, '"');
+		p = event_put(p, ",\"partitionkeybase64\":\"");
+		p = de_put_base64(p, record->key, record->key_len);
+		*p++ = '"';
 	}
 	if (attributes.sequence.s != NULL)
-	{
-		de_append_literal(json, ",\"sequence\":\"");
-		de_append_text(json, &attributes.sequence);
-		appendStringInfoCharMacro(json, '"');
-	}
+		p = event_put_text(p, ",\"sequence\":\"", &attributes.sequence);
 	if (attributes.dataschema.s != NULL)
-	{
-		de_append_literal(json, ",\"dataschema\":\"");
-		de_append_text(json, &attributes.dataschema);
-		appendStringInfoCharMacro(json, '"');
-	}
+		p = event_put_text(p, ",\"dataschema\":\"", &attributes.dataschema);
 
-	de_append_literal(json, ",\"kafkatopic\":\"");
-	appendStringInfoString(json, record->topic);
-	de_append_literal(json, "\",\"kafkapartition\":");
-	de_append_int64(json, record->partition);
-	de_append_literal(json, ",\"kafkaoffset\":\"");
-	de_append_int64(json, record->offset);
-	appendStringInfoCharMacro(json, '"');
+	p = event_put(p, ",\"kafkatopic\":\"");
+	p = event_put_bytes(p, record->topic, topic_len);
+	p = event_put(p, "\",\"kafkapartition\":");
+	p += pg_lltoa(record->partition, p);
+	p = event_put(p, ",\"kafkaoffset\":\"");
+	p += pg_lltoa(record->offset, p);
+	*p++ = '"';
 
 	for (int i = 0; i < attributes.nextensions; i++)
 	{
 		const char *name = attributes.extensions[i].name;
 		int			name_len = attributes.extensions[i].name_len;
 
-		de_append_literal(json, ",\"");
-		appendBinaryStringInfo(json, name, name_len);
-		de_append_literal(json, "\":\"");
-		de_append_text(json, &attributes.extensions[i].value);
-		appendStringInfoCharMacro(json, '"');
+		p = event_put(p, ",\"");
+		p = event_put_bytes(p, name, name_len);
+		p = event_put_text(p, "\":\"", &attributes.extensions[i].value);
 		if (name_len == 11 && memcmp(name, "traceparent", 11) == 0)
 			event_note_trace(&event->trace, &attributes.extensions[i].value);
 	}
 
 	if (record->value != NULL)
-		event_append_data(json, record, &attributes.content_type);
-	appendStringInfoCharMacro(json, '}');
+		p = event_put_data(p, record, &attributes.content_type, is_json);
+	*p++ = '}';
+	*p = '\0';
+
+	Assert(p - json->data <= json->len + room);
+	json->len = p - json->data;
 }
+
+/*
+ * Bytes that the JSON of a record takes at most.
+ */
+static Size
+event_room(const DeRecord *record, int topic_len, const EventAttributes *attributes,
+		   const DeText *key, bool is_json)
+{
+	/* three times the topic; names, numbers and what stands in place of what is missing */
+	Size		room = EVENT_ROOM_FIXED + 3 * (Size) topic_len;
+
+	room += de_text_room(&attributes->id) + de_text_room(&attributes->source) +
+		de_text_room(&attributes->type) + de_text_room(&attributes->time) +
+		de_text_room(&attributes->subject) + de_text_room(&attributes->sequence) +
+		de_text_room(&attributes->dataschema) + de_text_room(&attributes->content_type);
+	if (record->key != NULL)
+		room += key->s != NULL ? de_text_room(key) : de_base64_room(record->key_len);
+	for (int i = 0; i < attributes->nextensions; i++)
+		room += EVENT_MAX_ATTRIBUTE_NAME + 6 + de_text_room(&attributes->extensions[i].value);
+	if (record->value != NULL)
+		room += is_json ? (Size) record->value_len : de_base64_room(record->value_len);
+	return room;
+}
+
+/* The following put something at p and return where it ends; there is room for it. */
+
+static inline char *
+event_put_bytes(char *p, const char *s, int len)
+{
+	memcpy(p, s, len);
+	return p + len;
+}
+
+/* A member with a string: what stands before the string, and the string. */
+static inline char *
+event_put_member(char *p, const char *before, int before_len, const DeText *text)
+{
+	p = event_put_bytes(p, before, before_len);
+	p = de_put_text(p, text);
+	*p++ = '"';
+	return p;
+}
+
 /*
  * Files one header of a record.  Of a name that comes twice the first counts:
  * an object must not have a member twice.
@@ -317,65 +373,64 @@ event_is_reserved(const char *name, int len)
 	return false;
 }
 
-/* Appends the time attribute; nothing when the year has not four digits. */
-static void
-event_append_time(StringInfo buf, int64 timestamp_ms)
+/* The time attribute; nothing when the year has not four digits. */
+static char *
+event_put_time(char *p, int64 timestamp_ms)
 {
 	time_t		seconds = (time_t) (timestamp_ms / 1000);
 	struct tm	tm;
-	char		text[32];
 
 	if (gmtime_r(&seconds, &tm) == NULL || tm.tm_year > 9999 - 1900)
-		return;
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	appendStringInfo(buf, ",\"time\":\"%s.%03dZ\"", text, (int) (timestamp_ms % 1000));
+		return p;
+	p = event_put(p, ",\"time\":\"");
+	p += strftime(p, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+	return p + sprintf(p, ".%03dZ\"", (int) (timestamp_ms % 1000));
 }
 
 /*
- * Appends datacontenttype and the payload: JSON as it is, anything else as
- * data_base64.
+ * Does a payload go as JSON, as it is?
  *
  * A content type is believed only after a look: bytes that are not JSON, or
  * JSON that some readers refuse, would make the whole body unreadable, and
- * with it the partition undeliverable.
- * Without a content type (most foreign topics) a JSON object or array is taken
- * for one; a bare number or string is not, or one text topic would show its
- * payloads now in the one form and now in the other.
+ * with it the partition undeliverable.  Without a content type (most foreign
+ * topics) a JSON object or array is taken for one; a bare number or string is
+ * not, or one text topic would show its payloads now in the one form and now
+ * in the other.
  */
-static void
-event_append_data(StringInfo buf, const DeRecord *record, const DeText *content_type)
+static bool
+event_data_is_json(const DeRecord *record, const DeText *content_type)
 {
 	const char *value = record->value;
 	int			len = record->value_len;
-	bool		is_json;
 
+	if (content_type->s != NULL ?
+			!event_is_json_type(content_type->s, content_type->len) :
+			len == 0 || (value[0] != '{' && value[0] != '['))
+		return false;
+	return de_json_interoperable(value, len);
+}
+
+/*
+ * datacontenttype and the payload: JSON as it is, anything else as
+ * data_base64.
+ */
+static char *
+event_put_data(char *p, const DeRecord *record, const DeText *content_type, bool is_json)
+{
 	if (content_type->s != NULL)
-	{
-		de_append_literal(buf, ",\"datacontenttype\":\"");
-		de_append_text(buf, content_type);
-		appendStringInfoCharMacro(buf, '"');
-		is_json = event_is_json_type(content_type->s, content_type->len) &&
-			de_json_interoperable(value, len);
-	}
-	else
-	{
-		is_json = len > 0 && (value[0] == '{' || value[0] == '[') &&
-			de_json_interoperable(value, len);
-		if (is_json)
-			de_append_literal(buf, ",\"datacontenttype\":\"application/json\"");
-	}
+		p = event_put_text(p, ",\"datacontenttype\":\"", content_type);
+	else if (is_json)
+		p = event_put(p, ",\"datacontenttype\":\"application/json\"");
 
 	if (is_json)
 	{
-		de_append_literal(buf, ",\"data\":");
-		appendBinaryStringInfo(buf, value, len);
+		p = event_put(p, ",\"data\":");
+		return event_put_bytes(p, record->value, record->value_len);
 	}
-	else
-	{
-		de_append_literal(buf, ",\"data_base64\":\"");
-		de_append_base64(buf, value, len);
-		appendStringInfoCharMacro(buf, '"');
-	}
+	p = event_put(p, ",\"data_base64\":\"");
+	p = de_put_base64(p, record->value, record->value_len);
+	*p++ = '"';
+	return p;
 }
 
 /* Is a content type "…/json" or "…+json", whatever its parameters? */

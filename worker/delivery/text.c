@@ -21,7 +21,7 @@
 #define TEXT_ESCAPE 1
 #define TEXT_HIGH 2
 
-static void text_append_escaped(StringInfo buf, const char *s, int len);
+static char *text_put_escaped(char *p, const char *s, int len);
 
 /*
  * Looks at bytes once: are they text, and do they need escapes?  Short ASCII
@@ -56,57 +56,67 @@ de_text(const char *s, int len)
 	return text;
 }
 
-/* Appends text as the inside of a JSON string. */
-void
-de_append_text(StringInfo buf, const DeText *text)
+/* Puts text as the inside of a JSON string. */
+char *
+de_put_text(char *p, const DeText *text)
 {
 	if (text->escape)
-		text_append_escaped(buf, text->s, text->len);
-	else
-		appendBinaryStringInfo(buf, text->s, text->len);
+		return text_put_escaped(p, text->s, text->len);
+	memcpy(p, text->s, text->len);
+	return p + text->len;
 }
 
 /* As escape_json, for counted strings and without the quotes. */
-static void
-text_append_escaped(StringInfo buf, const char *s, int len)
+static char *
+text_put_escaped(char *p, const char *s, int len)
 {
 	static const char hex[] = "0123456789abcdef";
-	int			run = 0;
 
 	for (int i = 0; i < len; i++)
 	{
 		unsigned char c = (unsigned char) s[i];
-		char		escape[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-		int			escape_len = 2;
 
 		if (c >= 0x20 && c != '"' && c != '\\')
+		{
+			*p++ = (char) c;
 			continue;
-		if (i > run)
-			appendBinaryStringInfo(buf, s + run, i - run);
-		run = i + 1;
-
+		}
+		*p++ = '\\';
 		switch (c)
 		{
 			case '"':
 			case '\\':
-				escape[1] = (char) c;
+				*p++ = (char) c;
 				break;
 			case '\n':
-				escape[1] = 'n';
+				*p++ = 'n';
 				break;
 			case '\r':
-				escape[1] = 'r';
+				*p++ = 'r';
 				break;
 			case '\t':
-				escape[1] = 't';
+				*p++ = 't';
 				break;
 			default:
-				escape_len = 6;
+				*p++ = 'u';
+				*p++ = '0';
+				*p++ = '0';
+				*p++ = hex[c >> 4];
+				*p++ = hex[c & 15];
 		}
-		appendBinaryStringInfo(buf, escape, escape_len);
 	}
-	if (len > run)
-		appendBinaryStringInfo(buf, s + run, len - run);
+	return p;
+}
+
+/* Puts bytes in base64. */
+char *
+de_put_base64(char *p, const char *s, int len)
+{
+	/* through void: the element type of these arguments changed in 18 */
+	int			written = pg_b64_encode((const void *) s, len, p, (int) de_base64_room(len));
+
+	Assert(written >= 0);
+	return p + Max(written, 0);
 }
 
 void
@@ -121,14 +131,8 @@ de_append_int64(StringInfo buf, int64 value)
 void
 de_append_base64(StringInfo buf, const char *s, int len)
 {
-	int			room = pg_b64_enc_len(len);
-	int			written;
-
-	enlargeStringInfo(buf, room);
-	/* through void: the element type of these arguments changed in 18 */
-	written = pg_b64_encode((const void *) s, len, buf->data + buf->len, room);
-	Assert(written >= 0);
-	buf->len += Max(written, 0);
+	enlargeStringInfo(buf, (int) de_base64_room(len));
+	buf->len = de_put_base64(buf->data + buf->len, s, len) - buf->data;
 	buf->data[buf->len] = '\0';
 }
 

@@ -21,10 +21,28 @@ typedef struct DeText
 /* Bytes as text, borrowed; s is NULL when they are none.  Never throws. */
 extern DeText de_text(const char *s, int len);
 
+/* Bytes that text takes at most inside of a JSON string, and bytes in base64. */
+static inline Size
+de_text_room(const DeText *text)
+{
+	return text->escape ? 6 * (Size) text->len : (Size) text->len;
+}
+
+static inline Size
+de_base64_room(int len)
+{
+	return ((Size) len + 2) / 3 * 4;
+}
+
+/*
+ * Text as the inside of a JSON string, and bytes in base64, put where there is
+ * room for them; returns their end.
+ */
+extern char *de_put_text(char *p, const DeText *text);
+extern char *de_put_base64(char *p, const char *s, int len);
+
 /* The following throw only out_of_memory. */
 
-/* Appends text as the inside of a JSON string. */
-extern void de_append_text(StringInfo buf, const DeText *text);
 extern void de_append_int64(StringInfo buf, int64 value);
 extern void de_append_base64(StringInfo buf, const char *s, int len);
 extern void de_append_hex(StringInfo buf, const uint8 *bytes, int len);
