@@ -40,10 +40,13 @@
  */
 extern PGDLLIMPORT char *locale_monetary;
 
-/* what functions that we know nothing of may depend on */
+/*
+ * What functions that we know nothing of may depend on: what sessions differ
+ * in.  (Not lc_monetary: nearly all would have to pay for it.)
+ */
 #define OUTPUT_UNKNOWN \
 	(DE_OUTPUT_DATESTYLE | DE_OUTPUT_INTERVALSTYLE | DE_OUTPUT_TIMEZONE | \
-	 DE_OUTPUT_FLOAT_DIGITS | DE_OUTPUT_BYTEA | DE_OUTPUT_MONETARY)
+	 DE_OUTPUT_FLOAT_DIGITS | DE_OUTPUT_BYTEA)
 
 /* for names of relations and the like; temporary ones are shown with their schema, too */
 #define OUTPUT_SEARCH_PATH "pg_catalog, pg_temp"
@@ -57,8 +60,9 @@ static void output_set(const char *name, const char *value, int *level);
  * Which settings the text of a type's values depends on.
  *
  * A type that is not the server's own has an output function that we know
- * nothing of, and may have a cast to json in its place.  Those get all
- * settings but search_path, without which a function in SQL may find nothing.
+ * nothing of, and may have a cast to json in its place.  Those get all that
+ * sessions differ in but search_path, without which a function in SQL may find
+ * nothing.
  */
 int
 de_output_settings_of(Oid type)
