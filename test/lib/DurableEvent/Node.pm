@@ -48,6 +48,7 @@ A started server with the extension in its database postgres.  Options:
   prefix     topic_prefix and group_prefix; default test_prefix()
   settings   hash reference: name => value of any other settings; undef value = leave it out
   extension  0 = no CREATE EXTENSION
+  initdb     array reference: further options
   start      0 = neither start nor CREATE EXTENSION
 
 =cut
@@ -59,7 +60,7 @@ sub create
 
 	$self->{de_prefix} = $options{prefix} // test_prefix();
 	# whatever the locale of who runs the tests
-	$self->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ]);
+	$self->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C', @{ $options{initdb} // [] } ]);
 
 	my $bootstrap = $options{bootstrap} // ($options{kafka} ? $options{kafka}->bootstrap : undef);
 	my %settings = (
