@@ -105,8 +105,8 @@ read_event(TupleTableSlot *slot, DeOutboxBatch *batch)
 
 	if (batch->n == batch->max)
 	{
+		batch->events = repalloc(batch->events, 2 * batch->max * sizeof(DeOutboxEvent));
 		batch->max *= 2;
-		batch->events = repalloc(batch->events, batch->max * sizeof(DeOutboxEvent));
 	}
 	event = &batch->events[batch->n++];
 

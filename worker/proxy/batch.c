@@ -41,8 +41,8 @@ de_batch_append(DeBatch *batch, const DeGroupDefinition *definition, const DeRec
 	}
 	else if (batch->nevents >= batch->max_offsets)
 	{
+		batch->offsets = repalloc(batch->offsets, sizeof(int64) * 2 * batch->max_offsets);
 		batch->max_offsets *= 2;
-		batch->offsets = repalloc(batch->offsets, sizeof(int64) * batch->max_offsets);
 	}
 	de_request_append(&batch->body, record);
 	batch->offsets[batch->nevents++] = record->offset;

@@ -92,9 +92,9 @@ de_envelope_fill(DeEnvelope *envelope, const DeOutboxEvent *event)
 	{
 		if (envelope->n == envelope->max)
 		{
-			envelope->max *= 2;
 			envelope->headers = repalloc(envelope->headers,
-										 envelope->max * sizeof(DeKafkaHeader));
+										 2 * envelope->max * sizeof(DeKafkaHeader));
+			envelope->max *= 2;
 		}
 		envelope_add(envelope, header.name, header.name_len, header.value, header.value_len);
 	}

@@ -228,10 +228,13 @@ topic_enter(DeTopics *topics, const char *name)
 	topics->pending++;
 	if (topics->n == topics->max)
 	{
-		topics->max = Max(64, topics->max * 2);
-		topics->numbered = topics->numbered == NULL ?
-			MemoryContextAlloc(topics->context, topics->max * sizeof(DeTopic *)) :
-			repalloc(topics->numbered, topics->max * sizeof(DeTopic *));
+		uint32		max = Max(64, topics->max * 2);
+
+		if (topics->numbered == NULL)
+			topics->numbered = MemoryContextAlloc(topics->context, max * sizeof(DeTopic *));
+		else
+			topics->numbered = repalloc(topics->numbered, max * sizeof(DeTopic *));
+		topics->max = max;
 	}
 	topic->number = topics->n;
 	topics->numbered[topics->n++] = topic;
