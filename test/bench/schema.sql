@@ -23,4 +23,12 @@ CREATE TRIGGER tell AFTER INSERT ON plain_notify FOR EACH STATEMENT EXECUTE FUNC
 CREATE TABLE plain_full (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	event_type text NOT NULL, key text, payload jsonb);
 
+-- 2,000 documents of 10 kB, which are compressed when they are inserted, not here
+CREATE TABLE document (id integer, payload jsonb);
+ALTER TABLE document ALTER payload SET STORAGE EXTERNAL;
+INSERT INTO document SELECT i, (
+	SELECT jsonb_object_agg('field_' || j, md5(i || ' ' || j) || ' value of some text ' || j)
+	FROM generate_series(1, 139) AS j)
+FROM generate_series(1, 2000) AS i;
+
 VACUUM ANALYZE;
