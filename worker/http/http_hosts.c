@@ -30,6 +30,8 @@
 /*
  * Never called, whatever the list says: link-local networks, and the addresses
  * outside of them where clouds serve an instance's metadata and credentials.
+ * Teredo, whose addresses lead through a relay of anybody's choosing to IPv4,
+ * has never had a handler behind it.
  */
 static const char *const hosts_forbidden[] = {
 	"169.254.0.0/16", "fe80::/10",	/* link-local; most metadata services */
@@ -37,7 +39,8 @@ static const char *const hosts_forbidden[] = {
 	"fd20:ce::254",				/* Google Cloud */
 	"100.100.100.200",			/* Alibaba Cloud */
 	"168.63.129.16",			/* Azure */
-	"192.0.0.192"				/* Oracle Cloud */
+	"192.0.0.192",				/* Oracle Cloud */
+	"2001::/32"					/* Teredo */
 };
 
 typedef struct HostsNetwork
@@ -45,6 +48,41 @@ typedef struct HostsNetwork
 	struct sockaddr_storage address;
 	struct sockaddr_storage mask;
 } HostsNetwork;
+
+/* An IPv4 address inside of IPv6 ones: where, and in which. */
+typedef struct HostsEmbedding
+{
+	uint8		prefix[12];
+	uint8		first;			/* of the bytes compared with it, */
+	uint8		last;			/* last one excluded */
+	uint8		at[4];			/* bytes of the address inside */
+} HostsEmbedding;
+
+/*
+ * A gateway or a tunnel takes a packet for such an address to the one inside.
+ * Prefixes that a network gives out itself for the purpose (6rd, NAT64) cannot
+ * be known here.
+ */
+static const HostsEmbedding hosts_embeddings[] = {
+	/* mapped ::ffff:0:0/96: must be the first */
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 0, 12, {12, 13, 14, 15}},
+	/* compatible ::/96 */
+	{{0}, 0, 12, {12, 13, 14, 15}},
+	/* translated ::ffff:0:0:0/96 */
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0}, 0, 12, {12, 13, 14, 15}},
+	/* NAT64 64:ff9b::/96 */
+	{{0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0}, 0, 12, {12, 13, 14, 15}},
+	/* local NAT64 64:ff9b:1::/48, any length of prefix below it (byte 8 is left out) */
+	{{0, 0x64, 0xff, 0x9b, 0, 1}, 0, 6, {6, 7, 9, 10}},
+	{{0, 0x64, 0xff, 0x9b, 0, 1}, 0, 6, {7, 9, 10, 11}},
+	{{0, 0x64, 0xff, 0x9b, 0, 1}, 0, 6, {9, 10, 11, 12}},
+	{{0, 0x64, 0xff, 0x9b, 0, 1}, 0, 6, {12, 13, 14, 15}},
+	/* 6to4 2002::/16 */
+	{{0x20, 0x02}, 0, 2, {2, 3, 4, 5}},
+	/* ISATAP, an interface of any network: global, and not */
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0x5e, 0xfe}, 8, 12, {12, 13, 14, 15}},
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x5e, 0xfe}, 8, 12, {12, 13, 14, 15}}
+};
 
 struct DeHttpHosts
 {
@@ -61,8 +99,9 @@ static bool hosts_parse_network(char *entry, HostsNetwork *network);
 static bool hosts_is_pattern(const char *entry);
 static bool hosts_match_pattern(const char *pattern, const char *host, int len);
 static bool hosts_in_network(const struct sockaddr *address, const HostsNetwork *network);
-static bool hosts_embedded_v4(const struct sockaddr *address, bool mapped_only,
-							  struct sockaddr_in *v4);
+static bool hosts_leads_into(const struct sockaddr *address, const HostsNetwork *network);
+static bool hosts_mapped_v4(const struct sockaddr *address, struct sockaddr_in *v4);
+static bool hosts_has_prefix(const uint8 *bytes, const HostsEmbedding *embedding);
 
 DeHttpHosts *
 de_http_hosts_parse(const char *list, char *invalid, int invalid_size)
@@ -173,7 +212,7 @@ de_http_hosts_check_address(const DeHttpHosts *hosts, const struct sockaddr *add
 							bool name_allowed)
 {
 	struct sockaddr_in v4;
-	bool		embeds = hosts_embedded_v4(address, false, &v4);
+	bool		mapped;
 
 	if (address->sa_family != AF_INET && address->sa_family != AF_INET6)
 		return DE_HTTP_ADDRESS_FORBIDDEN;
@@ -181,7 +220,7 @@ de_http_hosts_check_address(const DeHttpHosts *hosts, const struct sockaddr *add
 	for (int i = 0; i < lengthof(hosts_forbidden); i++)
 	{
 		if (hosts_in_network(address, &hosts->forbidden[i]) ||
-			(embeds && hosts_in_network((struct sockaddr *) &v4, &hosts->forbidden[i])))
+			hosts_leads_into(address, &hosts->forbidden[i]))
 			return DE_HTTP_ADDRESS_FORBIDDEN;
 	}
 
@@ -189,11 +228,11 @@ de_http_hosts_check_address(const DeHttpHosts *hosts, const struct sockaddr *add
 		return DE_HTTP_ADDRESS_ALLOWED;
 
 	/* only a mapped address is the same host as the one inside */
-	embeds = hosts_embedded_v4(address, true, &v4);
+	mapped = hosts_mapped_v4(address, &v4);
 	for (int i = 0; i < hosts->nnetworks; i++)
 	{
 		if (hosts_in_network(address, &hosts->networks[i]) ||
-			(embeds && hosts_in_network((struct sockaddr *) &v4, &hosts->networks[i])))
+			(mapped && hosts_in_network((struct sockaddr *) &v4, &hosts->networks[i])))
 			return DE_HTTP_ADDRESS_ALLOWED;
 	}
 	return DE_HTTP_ADDRESS_NOT_LISTED;
@@ -274,35 +313,54 @@ hosts_in_network(const struct sockaddr *address, const HostsNetwork *network)
 }
 
 /*
- * The IPv4 address inside an IPv6 one: mapped (::ffff:0:0/96), and unless
- * mapped_only compatible (::/96), translated (64:ff9b::/96) or 6to4 (2002::/16).
+ * Does an IPv6 address carry one of an IPv4 network?
  */
 static bool
-hosts_embedded_v4(const struct sockaddr *address, bool mapped_only, struct sockaddr_in *v4)
+hosts_leads_into(const struct sockaddr *address, const HostsNetwork *network)
 {
-	static const uint8 zero[10] = {0};
-	static const uint8 translated[12] = {0x00, 0x64, 0xff, 0x9b};
 	const uint8 *bytes;
-	const uint8 *inside = NULL;
 
-	if (address->sa_family != AF_INET6)
+	if (address->sa_family != AF_INET6 || network->address.ss_family != AF_INET)
 		return false;
 	bytes = ((const struct sockaddr_in6 *) address)->sin6_addr.s6_addr;
+	for (int i = 0; i < lengthof(hosts_embeddings); i++)
+	{
+		const HostsEmbedding *embedding = &hosts_embeddings[i];
+		struct sockaddr_in v4;
+		uint8		inside[4];
 
-	if (memcmp(bytes, zero, 10) == 0 && bytes[10] == 0xff && bytes[11] == 0xff)
-		inside = bytes + 12;
-	else if (mapped_only)
-		return false;
-	else if ((memcmp(bytes, zero, 10) == 0 && bytes[10] == 0 && bytes[11] == 0) ||
-			 memcmp(bytes, translated, 12) == 0)
-		inside = bytes + 12;
-	else if (bytes[0] == 0x20 && bytes[1] == 0x02)
-		inside = bytes + 2;
-	if (inside == NULL)
-		return false;
+		if (!hosts_has_prefix(bytes, embedding))
+			continue;
+		for (int j = 0; j < 4; j++)
+			inside[j] = bytes[embedding->at[j]];
+		memset(&v4, 0, sizeof(v4));
+		v4.sin_family = AF_INET;
+		memcpy(&v4.sin_addr, inside, 4);
+		if (hosts_in_network((struct sockaddr *) &v4, network))
+			return true;
+	}
+	return false;
+}
 
+/*
+ * The IPv4 address that a mapped one is.
+ */
+static bool
+hosts_mapped_v4(const struct sockaddr *address, struct sockaddr_in *v4)
+{
+	const uint8 *bytes = ((const struct sockaddr_in6 *) address)->sin6_addr.s6_addr;
+
+	if (address->sa_family != AF_INET6 || !hosts_has_prefix(bytes, &hosts_embeddings[0]))
+		return false;
 	memset(v4, 0, sizeof(*v4));
 	v4->sin_family = AF_INET;
-	memcpy(&v4->sin_addr, inside, 4);
+	memcpy(&v4->sin_addr, bytes + 12, 4);
 	return true;
+}
+
+static bool
+hosts_has_prefix(const uint8 *bytes, const HostsEmbedding *embedding)
+{
+	return memcmp(bytes + embedding->first, embedding->prefix + embedding->first,
+				  embedding->last - embedding->first) == 0;
 }

@@ -130,6 +130,13 @@ http_set_options(DeHttpRequest *request)
 	HTTP_SET(CURLOPT_POST, 1L);
 	HTTP_SET(CURLOPT_USERAGENT, "durable_event");
 
+	/*
+	 * A request does not wait for a connection that another is just making,
+	 * though HTTP/2 might share it: a handshake that hangs would hold up all
+	 * requests for the host.
+	 */
+	HTTP_SET(CURLOPT_PIPEWAIT, 0L);
+
 	HTTP_SET(CURLOPT_TCP_NODELAY, 1L);
 	HTTP_SET(CURLOPT_MAXAGE_CONN, HTTP_MAX_IDLE_S);
 	HTTP_SET(CURLOPT_MAXLIFETIME_CONN, lifetime_s);
@@ -183,17 +190,9 @@ de_http_transfer_set_url(DeHttpRequest *request, const char *url)
 		reason = "URL is neither http nor https";
 	else
 	{
-		/*
-		 * Waiting for a connection that may be shared is for HTTP/2 only:
-		 * whether an http:// server can is learnt from its first answer, for
-		 * which all others would wait, however long its handler takes.
-		 */
-		long		pipewait = (strcmp(scheme, "https") == 0);
-
 		request->url = strdup(url);
 		if (request->url == NULL ||
-			curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK ||
-			curl_easy_setopt(request->easy, CURLOPT_PIPEWAIT, pipewait) != CURLE_OK)
+			curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
 		{
 			reason = "out of memory";
 			free(request->url);
@@ -516,7 +515,7 @@ http_open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addres
 	(void) inet_ntop(address->family, bytes, text, sizeof(text));
 	if (verdict == DE_HTTP_ADDRESS_FORBIDDEN)
 		snprintf(request->refusal, sizeof(request->refusal),
-				 "address %s is link-local or a metadata service", text);
+				 "address %s is link-local or a metadata service, or may lead to one", text);
 	else
 		snprintf(request->refusal, sizeof(request->refusal),
 				 "address %s is not allowed by %s", text, request->engine->hosts_setting);
