@@ -339,7 +339,7 @@ CREATE VIEW durable_event.stat_group AS SELECT * FROM durable_event.stat_group()
 COMMENT ON VIEW durable_event.stat_group IS 'the consumer groups of this database that proxies of this server run';
 COMMENT ON COLUMN durable_event.stat_group.group_name IS 'name of the consumer group';
 COMMENT ON COLUMN durable_event.stat_group.pid IS 'its proxy process';
-COMMENT ON COLUMN durable_event.stat_group.state IS 'starting, joining, running, retrying, disconnected, invalid or stopping';
+COMMENT ON COLUMN durable_event.stat_group.state IS 'starting, joining, running, retrying, blocked, disconnected, invalid or stopping';
 COMMENT ON COLUMN durable_event.stat_group.since IS 'when it came into this state';
 COMMENT ON COLUMN durable_event.stat_group.partitions IS 'partitions assigned to this server';
 COMMENT ON COLUMN durable_event.stat_group."position" IS 'sum over them of the next offset to commit';

@@ -41,6 +41,7 @@ static const char *const group_states[] = {
 	[DE_GROUP_JOINING] = "joining",
 	[DE_GROUP_RUNNING] = "running",
 	[DE_GROUP_RETRYING] = "retrying",
+	[DE_GROUP_BLOCKED] = "blocked",
 	[DE_GROUP_DISCONNECTED] = "disconnected",
 	[DE_GROUP_INVALID] = "invalid",
 	[DE_GROUP_STOPPING] = "stopping"

@@ -60,6 +60,7 @@ typedef enum DeGroupState
 	DE_GROUP_JOINING,			/* no assignment yet */
 	DE_GROUP_RUNNING,
 	DE_GROUP_RETRYING,			/* at least one partition waits to redeliver */
+	DE_GROUP_BLOCKED,			/* at least one meets what cannot be delivered; see last_error */
 	DE_GROUP_DISCONNECTED,		/* Kafka is away */
 	DE_GROUP_INVALID,			/* its definition cannot be run; see last_error */
 	DE_GROUP_STOPPING

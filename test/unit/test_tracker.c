@@ -1,7 +1,7 @@
 /*
  * Offset tracker against an oracle that keeps every offset and looks through
  * all of them: sparse offsets, acknowledgements in any order, twice and of
- * unknown offsets, full windows, resets.
+ * unknown offsets, full windows, truncated logs.
  *
  * links: worker/proxy/tracker.c
  */
@@ -9,13 +9,14 @@
 #include "worker/proxy/tracker.h"
 
 #define STEPS 2000000
-#define MAX_TAKEN 4096			/* offsets between two resets */
+#define MAX_TAKEN 4096			/* offsets in the life of a tracker */
 
-/* What was taken since the last reset, with nothing ever forgotten. */
+/* What was taken, with nothing ever forgotten but by truncation. */
 typedef struct Oracle
 {
 	int			window;
 	int			n;
+	int64_t		next;			/* lowest offset that may be added */
 	int64_t		offsets[MAX_TAKEN];
 	bool		acked[MAX_TAKEN];
 } Oracle;
@@ -28,7 +29,7 @@ oracle_position(const Oracle *oracle)
 		if (!oracle->acked[i])
 			return oracle->offsets[i];
 	}
-	return oracle->n > 0 ? oracle->offsets[oracle->n - 1] + 1 : -1;
+	return oracle->next > 0 ? oracle->next : -1;
 }
 
 static int
@@ -53,17 +54,28 @@ oracle_held(const Oracle *oracle)
 	return 0;
 }
 
-static bool
+static DeTrackerResult
 oracle_add(Oracle *oracle, int64_t offset)
 {
-	if (oracle->n > 0 && offset <= oracle->offsets[oracle->n - 1])
-		return false;
+	if (offset < oracle->next)
+		return DE_TRACKER_NOT_ASCENDING;
 	if (oracle_held(oracle) >= oracle->window)
-		return false;
+		return DE_TRACKER_FULL;
 	oracle->offsets[oracle->n] = offset;
 	oracle->acked[oracle->n] = false;
 	oracle->n++;
-	return true;
+	oracle->next = offset + 1;
+	return DE_TRACKER_OK;
+}
+
+static void
+oracle_truncate(Oracle *oracle, int64_t offset)
+{
+	if (offset >= oracle->next)
+		return;
+	while (oracle->n > 0 && oracle->offsets[oracle->n - 1] >= offset)
+		oracle->n--;
+	oracle->next = offset;
 }
 
 static bool
@@ -99,21 +111,28 @@ compare(void)
 
 	oracle.window = 1 + (int) tap_random(tap_random(4) == 0 ? 300 : 20);
 	oracle.n = 0;
+	oracle.next = 0;
 	tracker = de_tracker_create(oracle.window);
 
 	for (; steps < length && oracle.n < MAX_TAKEN; steps++)
 	{
 		int			action = (int) tap_random(1000);
 		int64_t		offset = 0;
-		bool		expected = true;
-		bool		got = true;
+		int			expected = 0;
+		int			got = 0;
 
-		if (action == 0)
+		if (action < 3 && oracle.n > 0)
 		{
-			de_tracker_reset(tracker);
-			oracle.n = 0;
-			position = -1;
-			next = (int64_t) tap_random(1000);	/* offsets may fall after a reset */
+			int			recent = oracle.n < 30 ? oracle.n : 30;
+
+			/* one of those taken, or near one; higher than all now and then */
+			offset = oracle.offsets[oracle.n - 1 - (int) tap_random(recent)] +
+				(int64_t) tap_random(3);
+			oracle_truncate(&oracle, offset);
+			de_tracker_truncate(tracker, offset);
+			next = oracle.next;
+			if (position > offset)
+				position = offset;
 		}
 		else if (action < 10 * taking)
 		{
@@ -122,7 +141,7 @@ compare(void)
 				offset = oracle.offsets[oracle.n - 1] - (int64_t) tap_random(3);
 			expected = oracle_add(&oracle, offset);
 			got = de_tracker_add(tracker, offset);
-			if (expected)
+			if (expected == DE_TRACKER_OK)
 				next = offset + 1 + (int64_t) tap_random(gap);
 		}
 		else
@@ -144,7 +163,8 @@ compare(void)
 		if (got != expected ||
 			de_tracker_position(tracker) != oracle_position(&oracle) ||
 			de_tracker_unacked(tracker) != oracle_unacked(&oracle) ||
-			de_tracker_full(tracker) != (oracle_held(&oracle) >= oracle.window) ||
+			(de_tracker_reserve(tracker) == DE_TRACKER_FULL) !=
+				(oracle_held(&oracle) >= oracle.window) ||
 			de_tracker_position(tracker) < position)
 		{
 			printf("# step %ld, offset %lld: got %d, expected %d; position %lld, expected %lld\n",
@@ -159,6 +179,75 @@ compare(void)
 	return steps;
 }
 
+/*
+ * 100 to 110 are taken, those up to "acked" are acknowledged; then the log is
+ * truncated and goes on with "next".  What may be committed, before the new
+ * record is acknowledged and after, and when all is.
+ */
+static void
+test_truncation(void)
+{
+	static const struct
+	{
+		int64_t		acked;
+		int64_t		next;
+		int64_t		before;
+		int64_t		after;
+		int64_t		at_last;
+		int			unacked;	/* with the new record */
+	}			rows[] = {
+		{99, 105, 100, 100, 106, 6},	/* nothing acknowledged: stays where it was */
+		{102, 105, 103, 103, 106, 3},
+		{104, 105, 105, 106, 106, 1},
+		{107, 105, 105, 106, 106, 1},	/* falls: 105 is another record now */
+		{110, 105, 105, 106, 106, 1},
+		{99, 100, 100, 101, 101, 1},	/* nothing is left of what was taken */
+		{99, 50, 50, 51, 51, 1},
+		{110, 50, 50, 51, 51, 1},
+		{99, 110, 100, 100, 111, 11},
+		{99, 111, 100, 100, 112, 12},	/* no truncation at all */
+		{110, 111, 111, 112, 112, 1},
+	};
+
+	for (int i = 0; i < (int) (sizeof(rows) / sizeof(rows[0])); i++)
+	{
+		DeTracker  *tracker = de_tracker_create(100);
+		bool		ascends = rows[i].next > 110;
+		int64_t		before;
+		int64_t		after;
+		int			unacked;
+		char		name[100];
+
+		for (int64_t offset = 100; offset <= 110; offset++)
+			(void) de_tracker_add(tracker, offset);
+		for (int64_t offset = 100; offset <= rows[i].acked; offset++)
+			(void) de_tracker_ack(tracker, offset);
+
+		snprintf(name, sizeof(name), "%d acknowledged, then %d: ascends or not",
+				 (int) rows[i].acked, (int) rows[i].next);
+		ok(de_tracker_add(tracker, rows[i].next) ==
+			   (ascends ? DE_TRACKER_OK : DE_TRACKER_NOT_ASCENDING),
+		   name);
+		if (!ascends)
+		{
+			de_tracker_truncate(tracker, rows[i].next);
+			(void) de_tracker_add(tracker, rows[i].next);
+		}
+		before = de_tracker_position(tracker);
+		unacked = de_tracker_unacked(tracker);
+		(void) de_tracker_ack(tracker, rows[i].next);
+		after = de_tracker_position(tracker);
+		for (int64_t offset = 0; offset <= 111; offset++)
+			(void) de_tracker_ack(tracker, offset);
+		snprintf(name, sizeof(name), "positions %d, %d, %d with %d unacknowledged", (int) before,
+				 (int) after, (int) de_tracker_position(tracker), unacked);
+		ok(before == rows[i].before && after == rows[i].after && unacked == rows[i].unacked &&
+			   de_tracker_position(tracker) == rows[i].at_last,
+		   name);
+		de_tracker_destroy(tracker);
+	}
+}
+
 int
 main(void)
 {
@@ -169,27 +258,28 @@ main(void)
 
 	ok(de_tracker_position(tracker) == -1, "no position before the first offset");
 	ok(!de_tracker_ack(tracker, 0), "nothing to acknowledge");
-	ok(de_tracker_add(tracker, 10) && de_tracker_position(tracker) == 10,
+	ok(de_tracker_add(tracker, 10) == DE_TRACKER_OK && de_tracker_position(tracker) == 10,
 	   "the position is the first offset taken");
-	ok(de_tracker_add(tracker, 20) && de_tracker_add(tracker, 21), "offsets may have gaps");
-	ok(de_tracker_full(tracker) && !de_tracker_add(tracker, 22), "the window has an end");
+	ok(de_tracker_add(tracker, 20) == DE_TRACKER_OK && de_tracker_add(tracker, 21) == DE_TRACKER_OK,
+	   "offsets may have gaps");
+	ok(de_tracker_reserve(tracker) == DE_TRACKER_FULL &&
+		   de_tracker_add(tracker, 22) == DE_TRACKER_FULL,
+	   "the window has an end");
 	ok(de_tracker_ack(tracker, 20) && de_tracker_position(tracker) == 10,
 	   "an acknowledgement out of order does not move the position");
-	ok(de_tracker_full(tracker), "and makes no room");
+	ok(de_tracker_reserve(tracker) == DE_TRACKER_FULL, "and makes no room");
 	ok(!de_tracker_ack(tracker, 20), "it counts once");
 	ok(!de_tracker_ack(tracker, 15), "an offset in a gap is not tracked");
 	ok(de_tracker_ack(tracker, 10) && de_tracker_position(tracker) == 21,
 	   "the position passes what was acknowledged before");
 	ok(de_tracker_ack(tracker, 21) && de_tracker_position(tracker) == 22,
 	   "all acknowledged: the one after the last");
-	ok(!de_tracker_add(tracker, 21), "an offset that does not ascend is refused");
-	ok(de_tracker_add(tracker, 1000) && de_tracker_position(tracker) == 1000,
+	ok(de_tracker_add(tracker, 21) == DE_TRACKER_NOT_ASCENDING,
+	   "an offset that does not ascend is refused");
+	ok(de_tracker_add(tracker, 1000) == DE_TRACKER_OK && de_tracker_position(tracker) == 1000,
 	   "the position moves over a gap with the next offset");
-	de_tracker_reset(tracker);
-	ok(de_tracker_position(tracker) == -1 && de_tracker_unacked(tracker) == 0 &&
-		   de_tracker_add(tracker, 5),
-	   "after a reset lower offsets are welcome");
 	de_tracker_destroy(tracker);
+	test_truncation();
 
 	while (steps < STEPS)
 	{

@@ -81,6 +81,12 @@ extern void *de_source_owner(DeSource *source);
  */
 extern bool de_source_next_record(DeSource *source, DeRecord *record);
 
+/*
+ * Is what comes next unreadable for good?  Then offset and reason say what and
+ * why, and no record is returned any more: the library would skip it.
+ */
+extern bool de_source_broken(DeSource *source, int64 *offset, const char **reason);
+
 /* Frees the record returned last; a record kept alive keeps its whole fetch alive. */
 extern void de_source_release_record(DeSource *source);
 

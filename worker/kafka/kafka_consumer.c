@@ -29,34 +29,19 @@
  */
 #include "postgres.h"
 
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "utils/memutils.h"
 
 #include "extension/base/clock.h"
-#include "extension/base/guc.h"
 #include "worker/kafka/kafka_consumer.h"
 
-/*
- * The library's main thread rounds a sleep down to whole milliseconds and
- * then spins until its timer is due (mended in 2.5).  More timer slack than
- * that ends the spin: 330 idle groups fall from a third of a core to 7 %.
- * Threads inherit the slack of their creator.  It delays timers only; what
- * arrives on a socket or in a queue wakes at once.
- */
-#define CONSUMER_TIMER_SLACK_NS (10 * 1000 * 1000UL)
+/* Errors of the library in the server's log, of all members of a worker. */
+#define CONSUMER_LOG_LINES 10
+#define CONSUMER_LOG_WINDOW_MS 60000
 
-/*
- * After so many ms without a heartbeat the broker gives a member's partitions
- * to others: what a killed worker's events wait for.  The library's 45 s are
- * long for that; brokers accept no less than 6 s by default.
- */
-#define CONSUMER_SESSION_TIMEOUT "10000"
-
-static bool consumer_configure(DeConsumer *consumer, const DeConsumerOptions *options,
-							   char *error, int error_size);
+static void consumer_log(DeConsumer *consumer, rd_kafka_event_t *event);
 static void consumer_release_event(DeConsumer *consumer);
 static bool consumer_handle_rebalance(DeConsumer *consumer, DeConsumerEvent *event);
 static void consumer_take_assignment(DeConsumer *consumer,
@@ -97,7 +82,8 @@ de_consumer_create(const DeConsumerOptions *options, char *error, int error_size
 		return NULL;
 	}
 
-	ok = consumer_configure(consumer, options, error, error_size);
+	consumer->rk = de_kafka_consumer_new(options, error, error_size);
+	ok = consumer->rk != NULL;
 	if (ok)
 	{
 		rd_kafka_poll_set_consumer(consumer->rk);
@@ -112,76 +98,6 @@ de_consumer_create(const DeConsumerOptions *options, char *error, int error_size
 		return NULL;
 	}
 	return consumer;
-}
-
-/*
- * Creates the library's handle.  False with the reason in error.
- */
-static bool
-consumer_configure(DeConsumer *consumer, const DeConsumerOptions *options,
-				   char *error, int error_size)
-{
-	/* what an operator may set otherwise in kafka_config */
-	static const char *const defaults[] = {
-		"fetch.wait.max.ms", "500",
-		"session.timeout.ms", CONSUMER_SESSION_TIMEOUT,
-		"heartbeat.interval.ms", "3000",
-		NULL
-	};
-	char		queue_kbytes[16];
-	char		queue_messages[16];
-	char		fetch_bytes[16];
-	char		refresh_ms[16];
-	const char *fixed[] = {
-		"group.id", options->group_id,
-		"partition.assignment.strategy", "roundrobin",
-		"enable.auto.commit", "false",
-		"enable.auto.offset.store", "false",
-		"auto.offset.reset", "earliest",	/* also from_latest: see kafka_start.c */
-		"enable.partition.eof", "true",
-		"allow.auto.create.topics", "false",
-		"queued.max.messages.kbytes", queue_kbytes,
-		"queued.min.messages", queue_messages,
-		"fetch.message.max.bytes", fetch_bytes,
-		"topic.metadata.refresh.interval.ms", refresh_ms,
-		NULL
-	};
-	char		text[DE_KAFKA_ERROR_SIZE];
-	rd_kafka_conf_t *conf;
-	int			slack;
-	int			queue_bytes = Max(options->queue_bytes, 64 * 1024);
-
-	/*
-	 * A queue that has reached a threshold is looked at again by the library
-	 * after up to a second (until 2.2.0, which made that an option, below):
-	 * it has to last for that second, so it takes its whole budget.  A queued
-	 * record costs about 400 bytes besides its data, hence the two halves.
-	 * An event larger than a fetch still comes, alone.
-	 */
-	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d", Max(queue_bytes / 2 / 1024, 1));
-	snprintf(queue_messages, sizeof(queue_messages), "%d",
-			 Min(Max(queue_bytes / 2 / 400, 100), 100000));
-	snprintf(fetch_bytes, sizeof(fetch_bytes), "%d",
-			 Min(Max(queue_bytes / 4, 32 * 1024), 1024 * 1024));
-	snprintf(refresh_ms, sizeof(refresh_ms), "%d", options->metadata_refresh_ms);
-
-	conf = de_kafka_conf_build(de_bootstrap_servers, de_kafka_config, defaults, fixed,
-							   RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT |
-								   RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG,
-							   error, error_size);
-	if (conf == NULL)
-		return false;
-
-	if (rd_kafka_version() >= 0x02020000)
-		(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", text, sizeof(text));
-
-	/* our own waits stay exact: linger and backoff are timeouts of this thread */
-	slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
-	(void) prctl(PR_SET_TIMERSLACK, CONSUMER_TIMER_SLACK_NS, 0, 0, 0);
-	consumer->rk = de_kafka_new(RD_KAFKA_CONSUMER, conf, error, error_size);
-	if (slack > 0)
-		(void) prctl(PR_SET_TIMERSLACK, (unsigned long) slack, 0, 0, 0);
-	return consumer->rk != NULL;
 }
 
 /*
@@ -277,6 +193,10 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 						 "a record came outside of its partition's queue");
 				return true;
 
+			case RD_KAFKA_EVENT_LOG:
+				consumer_log(consumer, consumer->event);
+				break;
+
 			default:
 				if (consumer->from_latest)
 					de_kafka_start_note_error(consumer, consumer->event);
@@ -290,6 +210,53 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 		consumer_release_event(consumer);
 	}
 	return false;
+}
+
+/*
+ * Passes a line of the library's log on.  Errors go to the server's log: they
+ * say why a connection fails.  But a member repeats itself, and all members of
+ * a worker say the same when Kafka is away, so there is a limit for all of
+ * them together.
+ */
+static void
+consumer_log(DeConsumer *consumer, rd_kafka_event_t *event)
+{
+	static int64 window_end = 0;
+	static int	lines = 0;
+	static int	left_out = 0;
+	int64		now = de_monotonic_ms();
+	const char *facility;
+	const char *text;
+	int			level;			/* of syslog */
+	int			elevel;
+
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+		return;
+	if (now >= window_end)
+	{
+		if (left_out > 0)
+			ereport(LOG,
+					(errmsg("%d more messages of librdkafka for consumer groups were not logged",
+							left_out)));
+		window_end = now + CONSUMER_LOG_WINDOW_MS;
+		lines = 0;
+		left_out = 0;
+	}
+	if (level > 3)
+		elevel = level == 4 ? DEBUG1 : DEBUG2;
+	else if (lines < CONSUMER_LOG_LINES)
+	{
+		elevel = LOG;
+		lines++;
+	}
+	else
+	{
+		elevel = DEBUG1;
+		left_out++;
+	}
+	ereport(elevel,
+			(errmsg("librdkafka for consumer group \"%s\": %s: %s", consumer->group_id, facility,
+					text)));
 }
 
 static void

@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * kafka_consumer.h
- *		What kafka_consumer.c (a member of a group) and kafka_source.c (the
- *		partitions it is assigned) and kafka_start.c (where they start) share.
+ *		What kafka_consumer.c (a member of a group), kafka_consumer_conf.c (its
+ *		handle), kafka_source.c (the partitions it is assigned) and kafka_start.c
+ *		(where they start) share.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +27,8 @@ struct DeSource
 	int64		start;			/* where to, RD_KAFKA_OFFSET_INVALID = committed or earliest */
 	int64		end;			/* see de_source_end() */
 	int64		commit;			/* for the next request; -1 = nothing */
+	char	   *broken;			/* why nothing can be read any more; NULL = it can */
+	int64		broken_at;		/* offset */
 };
 
 struct DeConsumer
@@ -51,6 +54,12 @@ struct DeConsumer
 	bool		has_stashed;	/* an error met while reading a partition */
 	DeKafkaNotice stashed;
 };
+
+/* ---- kafka_consumer_conf.c ---- */
+
+/* A handle for a member of a group; NULL with the reason in error. */
+extern rd_kafka_t *de_kafka_consumer_new(const DeConsumerOptions *options, char *error,
+										 int error_size);
 
 /* ---- kafka_start.c, for groups that start with the latest ---- */
 

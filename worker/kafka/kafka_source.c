@@ -23,6 +23,7 @@
 #include "worker/kafka/kafka_consumer.h"
 
 static void source_read_headers(DeSource *source, DeRecord *record);
+static void source_note_error(DeSource *source, const rd_kafka_message_t *message);
 static void source_stash_error(DeSource *source,
 							   const rd_kafka_message_t *message);
 
@@ -59,7 +60,7 @@ de_source_next_record(DeSource *source, DeRecord *record)
 	rd_kafka_message_t *message;
 
 	de_source_release_record(source);
-	if (source->queue == NULL)
+	if (source->queue == NULL || source->broken != NULL)
 		return false;
 
 	while ((message = rd_kafka_consume_queue(source->queue, 0)) != NULL)
@@ -69,8 +70,10 @@ de_source_next_record(DeSource *source, DeRecord *record)
 		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
 			source->end = message->offset;
 		else
-			source_stash_error(source, message);
+			source_note_error(source, message);
 		rd_kafka_message_destroy(message);
+		if (source->broken != NULL)
+			return false;
 	}
 	if (message == NULL)
 		return false;
@@ -128,6 +131,41 @@ source_read_headers(DeSource *source, DeRecord *record)
 	}
 	record->headers = source->headers;
 	record->nheaders = n;
+}
+
+/*
+ * Tells errors of the data from those of the moment.
+ *
+ * Behind the former the library goes on with the next batch of records: their
+ * loss would be committed with what follows.  So nothing behind is returned.
+ */
+static void
+source_note_error(DeSource *source, const rd_kafka_message_t *message)
+{
+	switch (message->err)
+	{
+		case RD_KAFKA_RESP_ERR__BAD_MSG:	/* check.crcs, or not to be parsed */
+		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+		case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:	/* magic byte, codec */
+		case RD_KAFKA_RESP_ERR__UNDERFLOW:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+			source->broken = MemoryContextStrdup(source->consumer->assignment_context,
+												 rd_kafka_message_errstr(message));
+			source->broken_at = message->offset;
+			source->end = -1;
+			break;
+		default:
+			source_stash_error(source, message);
+	}
+}
+
+bool
+de_source_broken(DeSource *source, int64 *offset, const char **reason)
+{
+	*offset = source->broken_at;
+	*reason = source->broken;
+	return source->broken != NULL;
 }
 
 /*

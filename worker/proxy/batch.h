@@ -12,32 +12,56 @@
 #include "worker/proxy/definition.h"
 #include "worker/proxy/tracker.h"
 
+/* An event that did not fit into a body any more: the first of the next. */
+typedef struct DeBatchCarry
+{
+	bool		filled;
+	StringInfoData json;		/* its bytes, encoded; data is NULL until there was one */
+	DeCloudEvent event;
+	int64		offset;
+	TimestampTz timestamp;
+} DeBatchCarry;
+
 typedef struct DeBatch
 {
-	MemoryContext context;		/* of body and offsets */
-	DeRequest	body;		/* begun with the first event */
+	const char *topic;			/* borrowed, for as long as the batch lives */
+	int32		partition;
+	DeRequest	body;			/* begun with the first event */
 	int			nevents;		/* 0 = there is no body */
-	int64	   *offsets;		/* [nevents] */
+	int64	   *offsets;		/* [nevents], ascending */
 	int			max_offsets;
 	TimestampTz oldest;			/* of its first record; 0 = unknown */
+	DeBatchCarry carry;
 } DeBatch;
 
-extern void de_batch_init(DeBatch *batch, MemoryContext parent);
+extern void de_batch_init(DeBatch *batch, const char *topic, int32 partition);
 
-/* Adds a record.  Throws out of memory only. */
-extern void de_batch_append(DeBatch *batch, const DeGroupDefinition *definition,
+/*
+ * Adds a record, with memory of the current context, which must be the same
+ * for each call.  False: it is carried, for a body of its own after this one,
+ * because this one would exceed batch_max_bytes by it, or because its offset
+ * does not ascend.  Not to be called for a full batch.  Throws out of memory
+ * only; the record is no larger than de_record_limit().
+ */
+extern bool de_batch_append(DeBatch *batch, const DeGroupDefinition *definition,
 							const DeRecord *record);
 
-/* Is it as large as the group wants it? */
+/* Begins a body with the carried event, in the same context; false if there is none. */
+extern bool de_batch_take_carried(DeBatch *batch, const DeGroupDefinition *definition);
+
+/* Is it as large as the group wants it, or as it can be? */
 extern bool de_batch_full(const DeBatch *batch, const DeGroupDefinition *definition);
 
-/* Memory that it takes, in bytes. */
+/* Memory of the body, in bytes. */
 extern Size de_batch_memory(const DeBatch *batch);
+
+/* The offset added last; there is one. */
+extern int64 de_batch_last_offset(const DeBatch *batch);
 
 /* All events are processed. */
 extern void de_batch_acknowledge(const DeBatch *batch, DeTracker *tracker);
 
-/* Frees the body. */
+/* Frees the body, not what is carried. */
 extern void de_batch_clear(DeBatch *batch);
 
 #endif							/* DE_BATCH_H */

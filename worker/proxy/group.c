@@ -162,6 +162,16 @@ de_group_restart(DeGroup *group)
 }
 
 /*
+ * Reads again what is blocked, by joining anew.
+ */
+void
+de_group_retry_blocked(DeGroup *group)
+{
+	if (group->wanted && de_group_blocked_partition(group) != NULL)
+		de_group_restart(group);
+}
+
+/*
  * Begins to leave.
  */
 void
@@ -387,7 +397,10 @@ de_group_run(DeGroup *group)
 		return;
 	}
 	for (int i = 0; i < group->npartitions; i++)
+	{
 		de_partition_run(group->partitions[i]);
+		de_group_note_blocked(group, group->partitions[i]);
+	}
 }
 
 static void
@@ -494,7 +507,10 @@ de_group_answered(DeGroup *group, DePartition *partition, const DePartitionAnswe
 	if (group->drain != GROUP_NOT_DRAINING)
 		group_drain(group, DE_DRAIN_ANSWER);
 	else if (answer->acknowledged)
+	{
 		de_partition_run(partition);
+		de_group_note_blocked(group, partition);
+	}
 }
 
 /*

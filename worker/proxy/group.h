@@ -40,6 +40,9 @@ extern void de_group_redefine(DeGroup *group, const DeGroupDefinition *definitio
 /* Leaves Kafka's group in good order and joins anew (settings of the handle changed). */
 extern void de_group_restart(DeGroup *group);
 
+/* What blocks a partition may have been taken away by a changed setting: reads it again. */
+extern void de_group_retry_blocked(DeGroup *group);
+
 /* Leaves in good order; see de_group_gone(). */
 extern void de_group_stop(DeGroup *group);
 

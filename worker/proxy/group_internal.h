@@ -74,6 +74,7 @@ struct DeGroup
 	bool		failing;		/* its handler */
 	bool		failure_logged;
 	int64		failure_logged_at;	/* 0 = never */
+	bool		blocked_shown;	/* last_error says what blocks a partition */
 };
 
 /* ---- group_drain.c ---- */
@@ -104,6 +105,12 @@ extern void de_group_commit_regularly(DeGroup *group);
 
 extern void de_group_set_disconnected(DeGroup *group, bool disconnected, const char *reason);
 extern void de_group_note_answer(DeGroup *group, const DePartitionAnswer *answer);
+
+/* To be called when a partition has run. */
+extern void de_group_note_blocked(DeGroup *group, DePartition *partition);
+
+/* One that takes nothing any more; NULL = none. */
+extern DePartition *de_group_blocked_partition(DeGroup *group);
 extern void de_group_publish_state(DeGroup *group);
 extern void de_group_publish_figures(DeGroup *group);
 

@@ -72,6 +72,7 @@ de_group_note_answer(DeGroup *group, const DePartitionAnswer *answer)
 	{
 		group->figures.failures++;
 		de_group_report_error(group->status, answer->reason);
+		group->blocked_shown = false;
 		if (group->drain == GROUP_NOT_DRAINING)
 			group_note_failure(group, answer->reason);
 	}
@@ -131,6 +132,36 @@ group_has_failing_partition(DeGroup *group)
 }
 
 /*
+ * Says once in the log that a partition takes nothing any more, and why.
+ */
+void
+de_group_note_blocked(DeGroup *group, DePartition *partition)
+{
+	const char *reason = de_partition_take_notice(partition);
+
+	if (reason == NULL)
+		return;
+	de_group_report_error(group->status, reason);
+	group->blocked_shown = true;
+	ereport(LOG,
+			(errmsg("a partition of consumer group \"%s\" is blocked, nothing behind is delivered",
+					group->definition->name),
+			 errdetail("%s", reason)));
+	de_group_publish_state(group);
+}
+
+DePartition *
+de_group_blocked_partition(DeGroup *group)
+{
+	for (int i = 0; i < group->npartitions; i++)
+	{
+		if (de_partition_blocked(group->partitions[i]) != NULL)
+			return group->partitions[i];
+	}
+	return NULL;
+}
+
+/*
  * Publishes the state if it has changed.
  */
 void
@@ -150,6 +181,8 @@ de_group_publish_state(DeGroup *group)
 		state = DE_GROUP_DISCONNECTED;
 	else if (!group->assigned)
 		state = DE_GROUP_JOINING;
+	else if (de_group_blocked_partition(group) != NULL)
+		state = DE_GROUP_BLOCKED;
 	else
 		state = group->failing ? DE_GROUP_RETRYING : DE_GROUP_RUNNING;
 
@@ -166,6 +199,7 @@ void
 de_group_publish_figures(DeGroup *group)
 {
 	DeGroupStatus *status = group->status;
+	DePartition *blocked = de_group_blocked_partition(group);
 	int64		position = 0;
 	int64		lag = 0;
 	int64		in_flight = 0;
@@ -173,6 +207,13 @@ de_group_publish_figures(DeGroup *group)
 
 	if (status == NULL)
 		return;
+
+	/* another error has taken its place, but this one stays */
+	if (blocked != NULL && !group->blocked_shown)
+	{
+		de_group_report_error(status, de_partition_blocked(blocked));
+		group->blocked_shown = true;
+	}
 	for (int i = 0; i < group->npartitions; i++)
 	{
 		DePartitionFigures figures;

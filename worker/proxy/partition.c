@@ -9,6 +9,10 @@
  *		  ▼│                    failed▼   │jittered backoff
  *		STARVED                     BACKOFF
  *
+ * From IDLE to BLOCKED, for good, when the next record cannot be delivered:
+ * it is too large, or the library could not read it.  Passing it would lose it
+ * silently; a new assignment tries again.
+ *
  * Invariants:
  *	 - One request under way at most: this is what keeps the order.
  *	 - An offset is acknowledged in the tracker only when an answer said so.
@@ -48,6 +52,7 @@ typedef enum PartitionState
 	PARTITION_FILLING,			/* body grows until full or linger is over */
 	PARTITION_SENDING,			/* request under way */
 	PARTITION_BACKOFF,			/* waits to send the same body again */
+	PARTITION_BLOCKED,			/* no body, and what comes next cannot be delivered */
 	PARTITION_QUIET				/* about to go: takes and sends nothing any more */
 } PartitionState;
 
@@ -65,6 +70,9 @@ struct DePartition
 	DeTimer		timer;			/* end of linger or of backoff */
 	DeBatch		batch;
 	DeBudgetClaim claim;		/* memory of the batch */
+	char	   *blocked;		/* why nothing more is taken; NULL = it is */
+	int64		blocked_at;		/* offset of what cannot be delivered */
+	bool		blocked_told;	/* see de_partition_take_notice() */
 	int64		sent_at;		/* first attempt with this or the last body; 0 = none yet */
 	int			attempt;		/* of the request under way or the last one */
 	DeHttpRequest *request;		/* in state SENDING, or QUIET with an answer to come */
@@ -78,7 +86,9 @@ static void partition_timer_expired(void *owner);
 static void partition_memory_granted(void *owner);
 static int64 partition_position(DePartition *partition);
 static void partition_fill(DePartition *partition);
-static void partition_append(DePartition *partition, const DeRecord *record);
+static bool partition_take(DePartition *partition);
+static void partition_track(DePartition *partition);
+static void partition_block(DePartition *partition, int64 offset, char *reason);
 static void partition_clear_batch(DePartition *partition);
 static void partition_send(DePartition *partition);
 
@@ -103,7 +113,7 @@ de_partition_create(DeLoop *loop, void *owner, DeBudgetShare *share,
 	partition->state = PARTITION_IDLE;
 	partition->committed = -1;
 	partition->committing = -1;
-	de_batch_init(&partition->batch, context);
+	de_batch_init(&partition->batch, de_source_topic(source), de_source_number(source));
 	de_budget_claim_init(&partition->claim, &loop->bodies, share, partition_memory_granted,
 						 partition);
 	de_timer_init(&partition->timer, partition_timer_expired, partition);
@@ -183,6 +193,9 @@ de_partition_busy(DePartition *partition)
  * would be a lag of one for good, and a group that starts at the end of a
  * silent topic would have no committed offset, so that a restart would skip
  * what was published meanwhile.
+ *
+ * Never beyond what is taken and not tracked yet, nor beyond what cannot be
+ * delivered, wherever the log ends.
  */
 static int64
 partition_position(DePartition *partition)
@@ -191,6 +204,10 @@ partition_position(DePartition *partition)
 
 	if (de_tracker_unacked(partition->tracker) == 0)
 		position = Max(position, de_source_end(partition->source));
+	if (partition->batch.carry.filled)
+		position = Min(position, partition->batch.carry.offset);
+	if (partition->blocked != NULL)
+		position = Min(position, partition->blocked_at);
 	return position;
 }
 
@@ -296,31 +313,37 @@ static void
 partition_fill(DePartition *partition)
 {
 	const DeGroupDefinition *definition = partition->definition;
-	bool		full = false;
+	DeBatch    *batch = &partition->batch;
+	MemoryContext old = MemoryContextSwitchTo(partition->context);
+	bool		full;
 	int64		due;
-	DeRecord	record;
 
-	while (!full && de_source_next_record(partition->source, &record))
+	if (batch->nevents == 0 && de_batch_take_carried(batch, definition))
+		partition_track(partition);
+	while (!de_batch_full(batch, definition) &&
+		   (batch->nevents == 0 || de_budget_may_grow(&partition->claim)) &&
+		   partition_take(partition))
 	{
-		partition_append(partition, &record);
-
-		/*
-		 * A record cannot be put back once taken, so a batch ends with the
-		 * one that reaches its limit, not before it.
-		 */
-		full = de_batch_full(&partition->batch, definition) ||
-			!de_budget_may_grow(&partition->claim);
+		/* 10,000 records of some kB each are more than a moment */
+		CHECK_FOR_INTERRUPTS();
 	}
 	de_source_release_record(partition->source);
+	MemoryContextSwitchTo(old);
 
-	if (partition->batch.nevents == 0)
+	if (batch->nevents == 0)
+	{
+		if (partition->blocked != NULL)
+			partition->state = PARTITION_BLOCKED;
 		return;
+	}
 
 	/*
 	 * Linger counts from the batch before, not from the first record: after
 	 * a pause nothing is gained by waiting, and in a steady flow batches are
 	 * as large and as far apart either way.
 	 */
+	full = de_batch_full(batch, definition) || !de_budget_may_grow(&partition->claim) ||
+		partition->blocked != NULL;
 	due = partition->sent_at + definition->linger_ms;
 	if (full || due <= partition->loop->now)
 		partition_send(partition);
@@ -332,27 +355,96 @@ partition_fill(DePartition *partition)
 }
 
 /*
- * Adds a record to the batch.
+ * Takes the next record; false if there is none, or no room to remember it.
+ */
+static bool
+partition_take(DePartition *partition)
+{
+	DeSource   *source = partition->source;
+	DeRecord	record;
+	Size		size;
+
+	if (partition->blocked != NULL || de_tracker_reserve(partition->tracker) != DE_TRACKER_OK)
+		return false;
+	if (!de_source_next_record(source, &record))
+	{
+		const char *reason;
+		int64		offset;
+
+		if (de_source_broken(source, &offset, &reason))
+			partition_block(partition, offset,
+							psprintf("topic \"%s\" partition %d cannot be read from offset " INT64_FORMAT " on: %s",
+									 de_source_topic(source), de_source_number(source), offset,
+									 reason));
+		return false;
+	}
+
+	/* before it is encoded: that may need twelve times as much, and 1 GB is the end */
+	size = de_record_size(&record);
+	if (size > de_record_limit())
+	{
+		partition_block(partition, record.offset,
+						psprintf("record at offset " INT64_FORMAT " of topic \"%s\" partition %d has %zu bytes, more than durable_event.max_record_size allows",
+								 record.offset, record.topic, record.partition, size));
+		return false;
+	}
+	if (de_batch_append(&partition->batch, partition->definition, &record))
+		partition_track(partition);
+	return true;
+}
+
+/*
+ * An event has come into the batch.
  */
 static void
-partition_append(DePartition *partition, const DeRecord *record)
+partition_track(DePartition *partition)
 {
+	int64		offset = de_batch_last_offset(&partition->batch);
+	DeTrackerResult result = de_tracker_add(partition->tracker, offset);
+
 	/*
 	 * Offsets that do not ascend: an unclean leader election took part of the
-	 * log back.  What was tracked is of a log that is no more.
+	 * log back.  Such a record begins a batch, so no acknowledgement of the
+	 * one that it takes the place of can come any more.
 	 */
-	if (!de_tracker_add(partition->tracker, record->offset))
+	if (result == DE_TRACKER_NOT_ASCENDING)
 	{
-		de_tracker_reset(partition->tracker);
-		if (!de_tracker_add(partition->tracker, record->offset))
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("out of memory")));
+		de_tracker_truncate(partition->tracker, offset);
+		result = de_tracker_add(partition->tracker, offset);
 	}
-	if (partition->batch.nevents == 0)
+	if (result != DE_TRACKER_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+
+	if (partition->batch.nevents == 1)
 		partition->attempt = 0;
-	de_batch_append(&partition->batch, partition->definition, record);
 	de_budget_charge(&partition->claim, de_batch_memory(&partition->batch));
+}
+
+/*
+ * Takes nothing any more.
+ */
+static void
+partition_block(DePartition *partition, int64 offset, char *reason)
+{
+	partition->blocked = reason;
+	partition->blocked_at = offset;
+}
+
+const char *
+de_partition_blocked(DePartition *partition)
+{
+	return partition->blocked;
+}
+
+const char *
+de_partition_take_notice(DePartition *partition)
+{
+	if (partition->blocked == NULL || partition->blocked_told)
+		return NULL;
+	partition->blocked_told = true;
+	return partition->blocked;
 }
 
 static void

@@ -64,6 +64,12 @@ typedef struct DePartitionAnswer
  */
 extern void de_partition_finished(DePartition *partition, DePartitionAnswer *answer);
 
+/* Why it takes nothing any more, NULL = it does. */
+extern const char *de_partition_blocked(DePartition *partition);
+
+/* The same, but once: NULL when it has been told already. */
+extern const char *de_partition_take_notice(DePartition *partition);
+
 /* ---- commits; offsets of the next record wanted ---- */
 
 typedef enum DeCommitMode

@@ -35,6 +35,7 @@
 #include "extension/base/clock.h"
 #include "extension/base/config_change.h"
 #include "extension/base/guc.h"
+#include "worker/base/settings.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/group.h"
 #include "worker/proxy/registry.h"
@@ -55,10 +56,20 @@ static DeLoop loop;
 static DeGroupPool pool;
 static List *groups = NIL;		/* of DeGroup, in de_worker->context */
 
-/* What the members were made with; a change means new members. */
-static char *used_bootstrap_servers;
-static char *used_kafka_config;
-static char *used_group_prefix;
+/* What the members are made with; a change means new members. */
+static const DeSetting member_settings[] = {
+	DE_TEXT_SETTING(de_bootstrap_servers),
+	DE_TEXT_SETTING(de_kafka_config),
+	DE_TEXT_SETTING(de_group_prefix)
+};
+static DeSettings *used_member_settings;
+
+/* What may have blocked a partition. */
+static const DeSetting limit_settings[] = {
+	DE_NUMBER_SETTING(de_max_record_size),
+	DE_NUMBER_SETTING(de_max_event_size)
+};
+static DeSettings *used_limit_settings;
 
 static bool registry_known = false;
 static DeRegistryState registry_state;
@@ -71,7 +82,6 @@ static bool proxy_wait(WaitEventSet *set);
 static void proxy_serve(void);
 static void proxy_http_options(DeHttpOptions *options);
 static void proxy_set_memory_limit(void);
-static void proxy_note_settings(void);
 static void proxy_apply_settings(void);
 static void proxy_refresh_registry(bool reloaded);
 static void proxy_log_state(const DeRegistry *registry);
@@ -122,7 +132,10 @@ proxy_set_up(void)
 	loop.now = de_monotonic_ms();
 	loop.timers = pairingheap_allocate(de_timer_compare, NULL);
 	proxy_set_memory_limit();
-	proxy_note_settings();
+	used_member_settings = de_settings_note(de_worker->context, member_settings,
+											lengthof(member_settings));
+	used_limit_settings = de_settings_note(de_worker->context, limit_settings,
+										   lengthof(limit_settings));
 	was_in_recovery = RecoveryInProgress();
 	registry_retry_at = loop.now;
 
@@ -229,42 +242,29 @@ proxy_set_memory_limit(void)
 }
 
 /*
- * Remembers the settings that members are made with.
- */
-static void
-proxy_note_settings(void)
-{
-	used_bootstrap_servers = MemoryContextStrdup(de_worker->context, de_bootstrap_servers);
-	used_kafka_config = MemoryContextStrdup(de_worker->context, de_kafka_config);
-	used_group_prefix = MemoryContextStrdup(de_worker->context, de_group_prefix);
-}
-
-/*
  * Takes changed settings.  Those not mentioned here are looked at when used.
  */
 static void
 proxy_apply_settings(void)
 {
-	bool		changed = strcmp(used_bootstrap_servers, de_bootstrap_servers) != 0 ||
-		strcmp(used_kafka_config, de_kafka_config) != 0 ||
-		strcmp(used_group_prefix, de_group_prefix) != 0;
 	DeHttpOptions options;
 	ListCell   *lc;
 
 	proxy_set_memory_limit();
 	proxy_http_options(&options);
 	de_http_reload(loop.http, &options);
-	if (!changed)
-		return;
-
-	pfree(used_bootstrap_servers);
-	pfree(used_kafka_config);
-	pfree(used_group_prefix);
-	proxy_note_settings();
-	foreach(lc, groups)
+	if (de_settings_changed(used_limit_settings))
 	{
-		if (de_group_wanted(lfirst(lc)))
-			de_group_restart(lfirst(lc));
+		foreach(lc, groups)
+			de_group_retry_blocked(lfirst(lc));
+	}
+	if (de_settings_changed(used_member_settings))
+	{
+		foreach(lc, groups)
+		{
+			if (de_group_wanted(lfirst(lc)))
+				de_group_restart(lfirst(lc));
+		}
 	}
 }
 

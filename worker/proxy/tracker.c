@@ -67,7 +67,10 @@ de_tracker_create(int window)
 		free(tracker);
 		return NULL;
 	}
-	de_tracker_reset(tracker);
+	tracker->first = 0;
+	tracker->count = 0;
+	tracker->unacked = 0;
+	tracker->last = -1;
 	return tracker;
 }
 
@@ -80,13 +83,14 @@ de_tracker_destroy(DeTracker *tracker)
 	free(tracker);
 }
 
-void
-de_tracker_reset(DeTracker *tracker)
+DeTrackerResult
+de_tracker_reserve(DeTracker *tracker)
 {
-	tracker->first = 0;
-	tracker->count = 0;
-	tracker->unacked = 0;
-	tracker->last = -1;
+	if (tracker->count >= tracker->window)
+		return DE_TRACKER_FULL;
+	if (tracker->count == tracker->size && !tracker_grow(tracker))
+		return DE_TRACKER_NO_MEMORY;
+	return DE_TRACKER_OK;
 }
 
 /*
@@ -94,15 +98,16 @@ de_tracker_reset(DeTracker *tracker)
  * it comes from the broker (an unclean leader election takes offsets back),
  * and the process it would abort is a server's.
  */
-bool
+DeTrackerResult
 de_tracker_add(DeTracker *tracker, int64_t offset)
 {
+	DeTrackerResult result = de_tracker_reserve(tracker);
 	TrackerEntry *entry;
 
-	if (offset <= tracker->last || de_tracker_full(tracker))
-		return false;
-	if (tracker->count == tracker->size && !tracker_grow(tracker))
-		return false;
+	if (offset <= tracker->last)
+		return DE_TRACKER_NOT_ASCENDING;
+	if (result != DE_TRACKER_OK)
+		return result;
 
 	entry = tracker_entry(tracker, tracker->count);
 	entry->offset = offset;
@@ -110,7 +115,29 @@ de_tracker_add(DeTracker *tracker, int64_t offset)
 	tracker->count++;
 	tracker->unacked++;
 	tracker->last = offset;
-	return true;
+	return DE_TRACKER_OK;
+}
+
+/*
+ * Drops the entries from an offset on.  Never all of them: those below may be
+ * unacknowledged, and a position made of what comes next would pass them.
+ */
+void
+de_tracker_truncate(DeTracker *tracker, int64_t offset)
+{
+	if (offset > tracker->last)
+		return;
+	while (tracker->count > 0)
+	{
+		TrackerEntry *entry = tracker_entry(tracker, tracker->count - 1);
+
+		if (entry->offset < offset)
+			break;
+		if (!entry->acked)
+			tracker->unacked--;
+		tracker->count--;
+	}
+	tracker->last = offset - 1;
 }
 
 /*
@@ -149,12 +176,6 @@ int
 de_tracker_unacked(const DeTracker *tracker)
 {
 	return tracker->unacked;
-}
-
-bool
-de_tracker_full(const DeTracker *tracker)
-{
-	return tracker->count >= tracker->window;
 }
 
 /* The i-th entry of the ring, from 0. */

@@ -24,29 +24,42 @@ extern DeTracker *de_tracker_create(int window);
 /* NULL is allowed. */
 extern void de_tracker_destroy(DeTracker *tracker);
 
+typedef enum DeTrackerResult
+{
+	DE_TRACKER_OK,
+	DE_TRACKER_FULL,			/* the window: acknowledge first */
+	DE_TRACKER_NO_MEMORY,		/* for the window to grow: try again later */
+	DE_TRACKER_NOT_ASCENDING	/* the log was truncated: see de_tracker_truncate() */
+} DeTrackerResult;
+
 /*
- * A record was taken; offsets must ascend.  False when the window is full (or
- * its memory could not be had): acknowledge first.  False as well for an
- * offset that does not ascend: the log was truncated, reset first.
+ * Makes room for one more offset.  To be called before a record is taken that
+ * could not be put back; de_tracker_add() finds neither FULL nor NO_MEMORY then.
  */
-extern bool de_tracker_add(DeTracker *tracker, int64_t offset);
+extern DeTrackerResult de_tracker_reserve(DeTracker *tracker);
+
+/* A record was taken; offsets ascend.  Unless OK, nothing has changed. */
+extern DeTrackerResult de_tracker_add(DeTracker *tracker, int64_t offset);
+
+/*
+ * Offsets from "offset" on are of a part of the log that is no more: they are
+ * forgotten, acknowledged or not, and may be added anew.  What is below stays,
+ * so the position never passes an unacknowledged offset by that; it falls to
+ * "offset" if it was above.
+ */
+extern void de_tracker_truncate(DeTracker *tracker, int64_t offset);
 
 /* It is processed (or dropped or dead-lettered).  False when it is not tracked. */
 extern bool de_tracker_ack(DeTracker *tracker, int64_t offset);
 
 /*
  * The offset to commit: the lowest unacknowledged one, or the one after the
- * last added when all are acknowledged; -1 before the first add.  Never falls.
+ * last added when all are acknowledged; -1 before the first add.  Falls by
+ * truncation only.
  */
 extern int64_t de_tracker_position(const DeTracker *tracker);
 
 /* Offsets taken and not acknowledged. */
 extern int	de_tracker_unacked(const DeTracker *tracker);
-
-/* Would the next add be refused for lack of room? */
-extern bool de_tracker_full(const DeTracker *tracker);
-
-/* Forgets everything (new assignment, seek). */
-extern void de_tracker_reset(DeTracker *tracker);
 
 #endif							/* DE_TRACKER_H */
