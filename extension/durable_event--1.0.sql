@@ -63,6 +63,7 @@ CREATE TABLE durable_event.consumer_group (
 	start_from text NOT NULL DEFAULT 'earliest',
 	enabled boolean NOT NULL DEFAULT true,
 	handler_headers jsonb,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	CONSTRAINT consumer_group_pkey PRIMARY KEY (name),
 	CONSTRAINT consumer_group_name_check
 		CHECK (pg_catalog.octet_length(name) BETWEEN 1 AND 127),
@@ -89,6 +90,7 @@ CREATE TABLE durable_event.consumer_group (
 		CHECK (backoff_min >= interval '1 ms' AND backoff_max >= backoff_min
 			   AND backoff_max <= interval '1 day'),
 	CONSTRAINT consumer_group_start_from_check CHECK (start_from IN ('earliest', 'latest')),
+	CONSTRAINT consumer_group_created_at_check CHECK (pg_catalog.isfinite(created_at)),
 	CONSTRAINT consumer_group_handler_headers_check CHECK (pg_catalog.jsonb_typeof(handler_headers) = 'object')
 );
 
@@ -378,9 +380,10 @@ COMMENT ON COLUMN durable_event.consumer_group.max_age IS 'age at which an event
 COMMENT ON COLUMN durable_event.consumer_group.backoff_min IS 'wait after the first failure, at most';
 COMMENT ON COLUMN durable_event.consumer_group.backoff_max IS 'wait after many failures, at most';
 COMMENT ON COLUMN durable_event.consumer_group.dead_letter IS 'whether the group has a dead-letter topic';
-COMMENT ON COLUMN durable_event.consumer_group.start_from IS 'where a new group begins: earliest or latest';
+COMMENT ON COLUMN durable_event.consumer_group.start_from IS 'where a new group begins: earliest, or latest: with what is younger than created_at';
 COMMENT ON COLUMN durable_event.consumer_group.enabled IS 'whether proxies run it';
 COMMENT ON COLUMN durable_event.consumer_group.handler_headers IS 'further request headers, an object of strings';
+COMMENT ON COLUMN durable_event.consumer_group.created_at IS 'when the group was made; with start_from latest, where it begins in partitions for which it has no offset: records with an older timestamp are not its';
 
 -- Nothing is granted to PUBLIC (also not by default privileges of who installs this); the
 -- README shows the GRANTs for a publisher, an operator and a monitor.

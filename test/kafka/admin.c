@@ -13,6 +13,7 @@
  *		admin BOOTSTRAP alter TOPIC [NAME=VALUE]...       these replace what is set on the topic
  *		admin BOOTSTRAP delete TOPIC
  *		admin BOOTSTRAP partitions TOPIC N                grow to N
+ *		admin BOOTSTRAP large TOPIC PARTITION N           a record with a key of N bytes, compressed
  *
  * Prints lines of the fields named; errors go to standard error, exit code 1.
  *
@@ -258,6 +259,22 @@ grow_topic(rd_kafka_queue_t *queue, const char *topic, int partitions)
 	check_topic_result(topic, rd_kafka_CreatePartitions_result_topics(result, &n));
 }
 
+/* kcat would look for the end of such a line for minutes. */
+static void
+produce_large(const char *topic, int partition, size_t bytes)
+{
+	char	   *key = malloc(bytes);
+
+	if (key == NULL)
+		die("large", "out of memory");
+	memset(key, 1, bytes);
+	check("produce",
+		  rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+							RD_KAFKA_V_KEY(key, bytes), RD_KAFKA_V_VALUE("v", 1),
+							RD_KAFKA_V_END));
+	check("flush", rd_kafka_flush(rk, 4 * TIMEOUT_MS));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -269,7 +286,9 @@ main(int argc, char **argv)
 	if (argc < 3)
 		die("usage", "admin BOOTSTRAP COMMAND ARGUMENT..., see the top of admin.c");
 	if (rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], error, sizeof(error)) ||
-		rd_kafka_conf_set(conf, "log_level", "2", error, sizeof(error)))
+		rd_kafka_conf_set(conf, "log_level", "2", error, sizeof(error)) ||
+		rd_kafka_conf_set(conf, "compression.codec", "gzip", error, sizeof(error)) ||
+		rd_kafka_conf_set(conf, "message.max.bytes", "1000000000", error, sizeof(error)))
 		die("configuration", error);
 	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 	if (rk == NULL)
@@ -294,6 +313,8 @@ main(int argc, char **argv)
 		delete_topic(queue, argv[3]);
 	else if (argc == 5 && strcmp(command, "partitions") == 0)
 		grow_topic(queue, argv[3], atoi(argv[4]));
+	else if (argc == 6 && strcmp(command, "large") == 0)
+		produce_large(argv[3], atoi(argv[4]), strtoul(argv[5], NULL, 10));
 	else
 		die(command, "no such command, or another number of arguments");
 

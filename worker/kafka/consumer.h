@@ -19,7 +19,8 @@ typedef struct DeConsumerOptions
 	const char *group_id;
 	const char *const *topics;
 	int			ntopics;
-	bool		from_latest;	/* start of a group without committed offsets; else earliest */
+	bool		from_latest;	/* begin at start_at_ms where nothing is committed; else earliest */
+	int64		start_at_ms;	/* timestamp, unix */
 	int			queue_bytes;	/* prefetch budget of one partition */
 	int			metadata_refresh_ms;	/* how soon a topic created later is noticed */
 } DeConsumerOptions;

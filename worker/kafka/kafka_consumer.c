@@ -74,6 +74,7 @@ de_consumer_create(const DeConsumerOptions *options, char *error, int error_size
 	consumer->generation = -1;
 	consumer->group_id = MemoryContextStrdup(context, options->group_id);
 	consumer->from_latest = options->from_latest;
+	consumer->start_at_ms = options->start_at_ms;
 	consumer->fd = de_kafka_eventfd_create();
 	if (consumer->fd < 0)
 	{
@@ -119,7 +120,6 @@ de_consumer_subscribe(DeConsumer *consumer, const char *const *topics, int ntopi
 		snprintf(error, error_size, "could not subscribe: %s", rd_kafka_err2str(err));
 		return false;
 	}
-	de_kafka_start_forget(consumer);
 	return true;
 }
 
@@ -155,11 +155,9 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 		return true;
 	}
 
-	if (consumer->assigning && consumer->start_retry_at != 0 &&
-		consumer->start_retry_at <= de_monotonic_ms())
-		de_kafka_start_request(consumer);
-
 	de_kafka_eventfd_drain(consumer->fd);
+	if (consumer->from_latest && de_kafka_start_ready(consumer))
+		consumer_assign(consumer);
 	while ((consumer->event = rd_kafka_queue_poll(consumer->queue, 0)) != NULL)
 	{
 		switch (rd_kafka_event_type(consumer->event))
@@ -173,11 +171,6 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 				consumer->event_index = 0;
 				if (consumer_next_commit_result(consumer, event))
 					return true;
-				break;
-
-			case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT:
-				if (de_kafka_start_finish(consumer, consumer->event))
-					consumer_assign(consumer);
 				break;
 
 			case RD_KAFKA_EVENT_FETCH:
@@ -198,8 +191,6 @@ de_consumer_next_event(DeConsumer *consumer, DeConsumerEvent *event)
 				break;
 
 			default:
-				if (consumer->from_latest)
-					de_kafka_start_note_error(consumer, consumer->event);
 				if (de_kafka_notice_from_event(consumer->rk, consumer->event, &event->notice))
 				{
 					event->type = DE_CONSUMER_ERROR;
@@ -609,9 +600,9 @@ de_consumer_destroy(DeConsumer *consumer)
 	consumer_release_event(consumer);
 	if (consumer->queue != NULL)
 		rd_kafka_queue_destroy(consumer->queue);
-	if (consumer->rk != NULL)
-		de_kafka_destroy_in_background(consumer->rk, consumer->fd);
-	else
+	if (consumer->rk == NULL)
 		close(consumer->fd);
+	else if (!de_kafka_start_abandon(consumer))
+		de_kafka_destroy_in_background(consumer->rk, consumer->fd);
 	MemoryContextDelete(consumer->context);
 }

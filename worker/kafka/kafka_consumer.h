@@ -10,9 +10,10 @@
 #ifndef DE_KAFKA_CONSUMER_H
 #define DE_KAFKA_CONSUMER_H
 
-#include "nodes/pg_list.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/kafka_internal.h"
+
+typedef struct DeStartQuery DeStartQuery;
 
 struct DeSource
 {
@@ -43,8 +44,9 @@ struct DeConsumer
 	bool		assigning;		/* sources[] wait for accept_assign */
 	char	   *group_id;
 	bool		from_latest;
-	List	   *absent_topics;	/* names that were not there yet; see kafka_start.c */
-	int64		start_retry_at; /* ask again for committed offsets; 0 = no need */
+	int64		start_at_ms;	/* of such a group: what is older is not its */
+	DeStartQuery *start_query;	/* under way or answered; NULL = none */
+	int64		start_retry_at; /* ask again where to start; 0 = no need */
 	uint32		serial;			/* of the assignment: tells late commit results apart */
 	int32		generation;
 	bool		closing;
@@ -63,9 +65,8 @@ extern rd_kafka_t *de_kafka_consumer_new(const DeConsumerOptions *options, char 
 
 /* ---- kafka_start.c, for groups that start with the latest ---- */
 
-extern void de_kafka_start_forget(DeConsumer *consumer);
-extern void de_kafka_start_note_error(DeConsumer *consumer, rd_kafka_event_t *event);
 extern void de_kafka_start_request(DeConsumer *consumer);
-extern bool de_kafka_start_finish(DeConsumer *consumer, rd_kafka_event_t *event);
+extern bool de_kafka_start_ready(DeConsumer *consumer);
+extern bool de_kafka_start_abandon(DeConsumer *consumer);
 
 #endif							/* DE_KAFKA_CONSUMER_H */

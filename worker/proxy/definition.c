@@ -72,6 +72,7 @@ bool
 de_definition_fits(const DeGroupDefinition *old, const DeGroupDefinition *new)
 {
 	return new->invalid == NULL && old->from_latest == new->from_latest &&
+		(!new->from_latest || old->created_at_ms == new->created_at_ms) &&
 		old->mode == new->mode &&
 		old->batch_max_events <= new->batch_max_events &&
 		old->batch_max_bytes <= new->batch_max_bytes;
@@ -87,6 +88,7 @@ de_definition_equal(const DeGroupDefinition *a, const DeGroupDefinition *b)
 		definition_same_strings(a->handler_headers, a->nhandler_headers,
 								b->handler_headers, b->nhandler_headers) &&
 		a->mode == b->mode && a->from_latest == b->from_latest &&
+		a->created_at_ms == b->created_at_ms &&
 		a->batch_max_events == b->batch_max_events && a->batch_max_bytes == b->batch_max_bytes &&
 		a->linger_ms == b->linger_ms && a->timeout_ms == b->timeout_ms &&
 		a->backoff_min_ms == b->backoff_min_ms && a->backoff_max_ms == b->backoff_max_ms;

@@ -29,6 +29,7 @@ typedef struct DeGroupDefinition
 	int64		backoff_min_ms;
 	int64		backoff_max_ms;
 	bool		from_latest;
+	int64		created_at_ms;	/* unix: where "latest" begins */
 } DeGroupDefinition;
 
 /* A copy in the current context, since a registry is replaced as a whole. */

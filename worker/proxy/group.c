@@ -316,6 +316,7 @@ group_create_consumer(DeGroup *group, char *error, int error_size)
 	options.topics = group->definition->topics;
 	options.ntopics = group->definition->ntopics;
 	options.from_latest = group->definition->from_latest;
+	options.start_at_ms = group->definition->created_at_ms;
 	options.queue_bytes = (int) Min(Max(queue_bytes, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX);
 
 	/* the brokers of hundreds of groups are asked no more often than those of a hundred */

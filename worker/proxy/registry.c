@@ -45,6 +45,7 @@ static const char *const registry_query =
 	" ceil(extract(epoch FROM g.backoff_min) * 1000)::int8,"
 	" ceil(extract(epoch FROM g.backoff_max) * 1000)::int8,"
 	" g.start_from::text,"
+	" greatest(floor(extract(epoch FROM g.created_at) * 1000), 0)::int8,"
 	" ARRAY(SELECT coalesce(e.topic, $1 || u.n)::text FROM unnest(g.event_types) AS u(n)"
 	"  LEFT JOIN durable_event.event_type AS e ON e.name = u.n"
 	"  UNION SELECT t FROM unnest(g.topics) AS t ORDER BY 1),"
@@ -65,6 +66,7 @@ enum
 	COLUMN_BACKOFF_MIN,
 	COLUMN_BACKOFF_MAX,
 	COLUMN_START_FROM,
+	COLUMN_CREATED_AT,
 	COLUMN_TOPICS,
 	COLUMN_HEADER_NAMES,
 	COLUMN_HEADER_VALUES
@@ -246,6 +248,7 @@ registry_read_group(HeapTuple tuple, TupleDesc desc, const char *name)
 	group->backoff_min_ms = registry_get_int(tuple, desc, COLUMN_BACKOFF_MIN);
 	group->backoff_max_ms = registry_get_int(tuple, desc, COLUMN_BACKOFF_MAX);
 	group->from_latest = strcmp(registry_get_text(tuple, desc, COLUMN_START_FROM), "latest") == 0;
+	group->created_at_ms = registry_get_int(tuple, desc, COLUMN_CREATED_AT);
 	group->ntopics = registry_get_texts(tuple, desc, COLUMN_TOPICS, &topics);
 	group->topics = (const char *const *) topics;
 

@@ -284,6 +284,19 @@ sub produce
 	return;
 }
 
+=item produce_large($topic, $partition, $n)
+
+Produces a record with a key of $n bytes 0x01 and a value of one; the broker sees it compressed.
+
+=cut
+
+sub produce_large
+{
+	my ($self, $topic, $partition, $n) = @_;
+	$self->_admin('large', $topic, $partition, $n);
+	return;
+}
+
 =item topics
 
 Hash reference: name of each topic => number of its partitions.

@@ -14,7 +14,6 @@ use DurableEvent::Handler;
 use DurableEvent::Kafka;
 use DurableEvent::Node;
 use DurableEvent::Util qw(wait_until);
-use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -35,21 +34,6 @@ sub group_column
 	my ($name, $column) = @_;
 	return $node->safe_psql('postgres',
 		"SELECT $column FROM durable_event.stat_group WHERE group_name = '$name'");
-}
-
-# A record that the broker takes because it is small when compressed.
-sub produce_large
-{
-	my ($topic, $key_bytes, $partition) = @_;
-	my $input = (chr(1) x $key_bytes) . "\tv\n";
-	my $stderr = '';
-	IPC::Run::run(
-		[
-			'kcat', '-b', $kafka->bootstrap, '-P', '-t', $topic, '-p', $partition, '-K', "\t",
-			'-X', 'compression.codec=gzip', '-X', 'message.max.bytes=1000000000'
-		],
-		'<', \$input, '2>', \$stderr) or die "kcat: $stderr\n";
-	return;
 }
 
 sub foreign_group
@@ -73,7 +57,8 @@ $node->create_group('healthy', event_types => ['e'], handler_url => $handler->ur
 $kafka->produce($topic, [ { payload => '{"n":1}' }, { payload => '{"n":1}', partition => 1 } ]);
 my $position = $node->log_position;
 my $pid = $node->worker_pid('proxy');
-produce_large($topic, 95_000_000, 0);
+# to the broker it is small: compressed
+$kafka->produce_large($topic, 0, 95_000_000);
 $kafka->produce($topic, [ { payload => '{"n":2}' }, { payload => '{"n":2}', partition => 1 } ]);
 $node->wait_group_state('huge', 'blocked');
 $node->publish('e', "k$_", { n => $_ }) foreach 1 .. 10;
@@ -98,7 +83,7 @@ $node->drop_group('huge');
 # ---- a limit that is raised
 
 $topic = foreign_group('raised', 1);
-produce_large($topic, 2_000_000, 0);
+$kafka->produce_large($topic, 0, 2_000_000);
 $kafka->produce($topic, [ { payload => '{"n":2}' } ]);
 $node->wait_group_state('raised', 'blocked');
 $node->reconfigure('durable_event.max_record_size' => '4MB');
