@@ -122,7 +122,6 @@ static HTAB *registry_table(const char *name, Size entrysize, MemoryContext cont
 static uint32 registry_hash(const void *key, Size keysize);
 static int	registry_match(const void *a, const void *b, Size keysize);
 static RegistryKey topic_key(char *buffer, const char *topic);
-static bool topic_by_prefix(char *topic, const char *name, int len);
 
 /*
  * May this be the name of a Kafka topic?
@@ -168,7 +167,7 @@ de_event_type_check(const char *name, int len, bool has_key)
 		memcmp(checked.name, name, len) == 0 && (has_key || !checked.compacted))
 		return;
 
-	legal = topic_by_prefix(by_prefix, name, len);
+	legal = de_topic_by_prefix(by_prefix, name, len);
 	if (!legal && registry_stale)
 		registry_refresh(true);
 	type = hash_search(registry->types, &key, HASH_FIND, NULL);
@@ -389,7 +388,7 @@ registry_make(List *rows)
 		key.len = VARSIZE(row->utf8) - VARHDRSZ;
 		type = hash_search(fresh->types, &key, HASH_ENTER, &found);
 		type->topic = row->topic;
-		if (row->topic == NULL && topic_by_prefix(name, key.bytes, key.len))
+		if (row->topic == NULL && de_topic_by_prefix(name, key.bytes, key.len))
 			type->topic = name;
 		/* the table has a constraint, but one may be dropped */
 		if (type->topic != NULL && !de_topic_name_is_legal(type->topic, strlen(type->topic)))
@@ -467,12 +466,8 @@ topic_key(char *buffer, const char *topic)
 	return key;
 }
 
-/*
- * The topic of a type without one of its own, in a buffer of
- * DE_MAX_TOPIC_LENGTH + 1 bytes; false if the name is not legal.
- */
-static bool
-topic_by_prefix(char *topic, const char *name, int len)
+bool
+de_topic_by_prefix(char *topic, const char *name, int len)
 {
 	int			prefix_len = strlen(de_topic_prefix);
 

@@ -14,6 +14,12 @@
 extern bool de_topic_name_is_legal(const char *name, int len);
 
 /*
+ * The topic of an event type (in UTF-8) that has none of its own in event_type,
+ * into a buffer of DE_MAX_TOPIC_LENGTH + 1 bytes; false if that is no legal name.
+ */
+extern bool de_topic_by_prefix(char *topic, const char *name, int len);
+
+/*
  * Throws unless an event of that type (in UTF-8), with or without a key, may be
  * published: invalid_parameter_value when it has no legal topic or one that
  * collides with a registered type's, undefined_object when only registered types

@@ -46,9 +46,10 @@ static const char *const registry_query =
 	" ceil(extract(epoch FROM g.backoff_max) * 1000)::int8,"
 	" g.start_from::text,"
 	" greatest(floor(extract(epoch FROM g.created_at) * 1000), 0)::int8,"
-	" ARRAY(SELECT coalesce(e.topic, $1 || u.n)::text FROM unnest(g.event_types) AS u(n)"
-	"  LEFT JOIN durable_event.event_type AS e ON e.name = u.n"
-	"  UNION SELECT t FROM unnest(g.topics) AS t ORDER BY 1),"
+	" g.event_types::text[],"
+	" ARRAY(SELECT e.topic::text FROM unnest(g.event_types) WITH ORDINALITY AS u(n, i)"
+	"  LEFT JOIN durable_event.event_type AS e ON e.name = u.n ORDER BY u.i),"
+	" g.topics::text[],"
 	" ARRAY(SELECT key FROM jsonb_each(g.handler_headers) ORDER BY key),"
 	" ARRAY(SELECT CASE jsonb_typeof(value) WHEN 'string' THEN value #>> '{}' END"
 	"  FROM jsonb_each(g.handler_headers) ORDER BY key)"
@@ -67,6 +68,8 @@ enum
 	COLUMN_BACKOFF_MAX,
 	COLUMN_START_FROM,
 	COLUMN_CREATED_AT,
+	COLUMN_EVENT_TYPES,
+	COLUMN_TYPE_TOPICS,			/* of each, NULL = by the prefix */
 	COLUMN_TOPICS,
 	COLUMN_HEADER_NAMES,
 	COLUMN_HEADER_VALUES
@@ -82,6 +85,7 @@ static const char *const reserved_headers[] = {
 static bool registry_error_passes(int sqlerrcode);
 static void registry_fill(DeRegistry *registry, int index, int nworkers);
 static DeGroupDefinition *registry_read_group(HeapTuple tuple, TupleDesc desc, const char *name);
+static void registry_read_topics(DeGroupDefinition *group, HeapTuple tuple, TupleDesc desc);
 static char *registry_get_text(HeapTuple tuple, TupleDesc desc, int column);
 static int64 registry_get_int(HeapTuple tuple, TupleDesc desc, int column);
 static int	registry_get_texts(HeapTuple tuple, TupleDesc desc, int column, char ***texts);
@@ -180,8 +184,6 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 	MemoryContext old = MemoryContextSwitchTo(registry->context);
 	DeRelayStateRow row;
 	DeSpiUser	caller;
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
 
 	de_config_note_tables();
 	if (!OidIsValid(de_extension_lock()))
@@ -201,11 +203,10 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 	else
 		registry->state = DE_REGISTRY_READY;
 
-	values[0] = CStringGetTextDatum(de_topic_prefix);
 	(void) de_relation_oid("consumer_group", RELKIND_RELATION, false);
 	(void) de_relation_oid("event_type", RELKIND_RELATION, false);
 	de_spi_connect(&caller);
-	if (SPI_execute_with_args(registry_query, 1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(registry_query, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read consumer_group");
 	MemoryContextSwitchTo(registry->context);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -231,7 +232,6 @@ registry_read_group(HeapTuple tuple, TupleDesc desc, const char *name)
 {
 	DeGroupDefinition *group = palloc0(sizeof(DeGroupDefinition));
 	char	   *url = registry_get_text(tuple, desc, COLUMN_HANDLER_URL);
-	char	  **topics;
 
 	group->name = name;
 	group->name_utf8 = registry_utf8(pstrdup(name));
@@ -249,13 +249,60 @@ registry_read_group(HeapTuple tuple, TupleDesc desc, const char *name)
 	group->backoff_max_ms = registry_get_int(tuple, desc, COLUMN_BACKOFF_MAX);
 	group->from_latest = strcmp(registry_get_text(tuple, desc, COLUMN_START_FROM), "latest") == 0;
 	group->created_at_ms = registry_get_int(tuple, desc, COLUMN_CREATED_AT);
-	group->ntopics = registry_get_texts(tuple, desc, COLUMN_TOPICS, &topics);
-	group->topics = (const char *const *) topics;
 
-	registry_check(group);
+	registry_read_topics(group, tuple, desc);
+	if (group->invalid == NULL)
+		registry_check(group);
 	if (group->invalid == NULL)
 		registry_read_headers(group, tuple, desc);
 	return group;
+}
+
+/*
+ * Finds out which topics the group reads: sorted, each once.
+ */
+static void
+registry_read_topics(DeGroupDefinition *group, HeapTuple tuple, TupleDesc desc)
+{
+	char	  **types;
+	char	  **type_topics;
+	char	  **others;
+	int			ntypes = registry_get_texts(tuple, desc, COLUMN_EVENT_TYPES, &types);
+	int			nothers;
+	const char **topics;
+	int			n = 0;
+
+	if (registry_get_texts(tuple, desc, COLUMN_TYPE_TOPICS, &type_topics) != ntypes)
+		elog(ERROR, "event types and their topics do not match");
+	nothers = registry_get_texts(tuple, desc, COLUMN_TOPICS, &others);
+
+	topics = palloc(sizeof(char *) * Max(ntypes + nothers, 1));
+	for (int i = 0; i < ntypes; i++)
+	{
+		char	   *topic = type_topics[i];
+
+		if (topic == NULL)
+		{
+			topic = palloc(DE_MAX_TOPIC_LENGTH + 1);
+			if (!de_topic_by_prefix(topic, types[i], strlen(types[i])))
+			{
+				group->invalid = psprintf("\"%s%s\" cannot be the name of a topic",
+										  de_topic_prefix, types[i]);
+				return;
+			}
+		}
+		topics[n++] = topic;
+	}
+	for (int i = 0; i < nothers; i++)
+		topics[n++] = others[i];
+
+	qsort(topics, n, sizeof(char *), pg_qsort_strcmp);
+	for (int i = 0; i < n; i++)
+	{
+		if (i == 0 || strcmp(topics[i], topics[i - 1]) != 0)
+			topics[group->ntopics++] = topics[i];
+	}
+	group->topics = topics;
 }
 
 /* A column as a C string in the current context; NULL if it is null. */

@@ -136,17 +136,18 @@ de_topics_load(DeTopics *topics)
 		char	   *type = SPI_getvalue(tuple, desc, 1);
 		char	   *name = SPI_getvalue(tuple, desc, 2);
 		bytea	   *utf8 = de_bytes_in_utf8(type, strlen(type));
+		char		own[DE_MAX_TOPIC_LENGTH + 1];
 		MemoryContext old;
 		TopicType  *entry;
 		Datum		value;
 		bool		isnull;
 		bool		found;
 
-		if (name == NULL)
-			name = psprintf("%s%s", de_topic_prefix, type);
+		if (name == NULL && de_topic_by_prefix(own, VARDATA_ANY(utf8), VARSIZE_ANY_EXHDR(utf8)))
+			name = own;
 		old = MemoryContextSwitchTo(topics->context);
 		entry = topic_enter_type(topics, VARDATA_ANY(utf8), VARSIZE_ANY_EXHDR(utf8), &found);
-		entry->topic = topic_enter(topics, name);
+		entry->topic = name != NULL ? topic_enter(topics, name) : NULL;
 		if (entry->topic != NULL)
 		{
 			/* of several types that share a topic the first to say a thing decides it */
@@ -300,17 +301,9 @@ de_topics_find(DeTopics *topics, const char *event_type, int len)
 	if (!found)
 	{
 		char		name[DE_MAX_TOPIC_LENGTH + 1];
-		int			prefix_len = strlen(de_topic_prefix);
 
-		if (prefix_len + len <= DE_MAX_TOPIC_LENGTH)
-		{
-			memcpy(name, de_topic_prefix, prefix_len);
-			memcpy(name + prefix_len, event_type, len);
-			name[prefix_len + len] = '\0';
-			/* a NUL inside would hide what follows it */
-			if (strlen(name) == (size_t) (prefix_len + len))
-				entry->topic = topic_enter(topics, name);
-		}
+		if (de_topic_by_prefix(name, event_type, len))
+			entry->topic = topic_enter(topics, name);
 	}
 	return entry->topic;
 }
