@@ -4,7 +4,7 @@
  *
  * links: worker/proxy/batch.c worker/proxy/tracker.c worker/delivery/request.c
  * links: worker/delivery/cloudevent.c worker/delivery/sign.c worker/delivery/text.c
- * links: worker/base/json.c
+ * links: worker/base/json.c extension/base/secret.c
  */
 #include "postgres.h"
 
