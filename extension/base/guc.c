@@ -2,7 +2,7 @@
  *
  * guc.c
  *		The settings, in alphabetical order.  docs/reference.md says more on
- *		each.
+ *		each; sql/settings.sql and .ci/check-docs hold both together.
  *
  * What sizes shared memory is PGC_POSTMASTER, what a database may have of its
  * own is PGC_SUSET, all else is PGC_SIGHUP.  source is deliberately not
