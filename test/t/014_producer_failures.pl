@@ -72,6 +72,8 @@ my $writers = $oracle->start_writers(clients => 4, rate => 400);
 my $position = $node->log_position;
 my $before = $oracle->committed_count;
 wait_until(sub { $oracle->committed_count > $before + 200 }, 'the writers to write');
+# what stands still is not the creation of topics
+ok($node->flush, 'their topics are there');
 chomp(my $broker = slurp_file($kafka->dir . '/pid'));
 kill 'STOP', $broker;
 my $stopped = time;
