@@ -155,12 +155,15 @@ sub round_script
 	return join("\n", @lines) . "\n";
 }
 
+my $has_points = $node->has_kill_points;
 my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 my %errors;
 my $differences = 0;
 foreach my $round (1 .. $rounds)
 {
 	my $script = round_script($round);
+	# the disk is full in the midst of a large transaction, and at once no longer
+	$node->arm('pending-write', 'fail', after => int(rand(6))) if $has_points && $round % 5 == 0;
 	my ($out, $error) = ('', '');
 	IPC::Run::run([ 'psql', '-X', '-q', '-A', '-t', '-d', $node->connstr('postgres') ],
 		'<', \$script, '>', \$out, '2>', \$error);
