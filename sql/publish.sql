@@ -32,6 +32,24 @@ SELECT length(payload #>> '{}') FROM durable_event.outbox WHERE event_type = 'la
 -- unicode
 SELECT durable_event.publish_event('unicode', 'Schlüssel-😀', '{"näme": "日本"}', '{"h": "é"}') IS NOT NULL AS published;
 SELECT key, payload, headers FROM durable_event.outbox WHERE event_type = 'unicode';
+-- a payload is what jsonb prints, byte for byte
+CREATE TEMP TABLE documents AS
+SELECT row_number() OVER ()::text AS key, document FROM (
+	-- each character that may need an escape, at each place of strings of each length
+	SELECT to_jsonb(repeat('x', place) || chr(c) || repeat('ü', length - place)) AS document
+	FROM unnest(array[1, 8, 9, 10, 12, 13, 27, 31, 32, 33, 34, 35, 91, 92, 93, 127, 128, 160, 255, 8364, 128512]) AS c,
+		generate_series(0, 20) AS length, generate_series(0, length) AS place
+	UNION ALL SELECT jsonb_build_array(to_jsonb(repeat('\', n)), to_jsonb(repeat('"', n)), to_jsonb(repeat(E'\n', n)))
+		FROM generate_series(0, 20) AS n
+	UNION ALL SELECT unnest(array['null', 'true', 'false', '0', '-1.50', '1e-7', '12345678901234567890.123', '""', '[]', '{}', '[[]]', '[{}]',
+		'{"": {}}', '{"a": []}', '[[], [], {}]', '[1, [2, [3, {"x": [4, {"y": 5}, 6]}], 7], {"z": null}]',
+		'{"b": 1, "a": {"c": [true, false, null, "\u0007"]}, "\"": "\\"}', '[null]', '[[1], 2, [3]]', '{"a": {"b": 1}, "c": {"d": 2}}']::jsonb[])
+) AS d;
+SELECT count(durable_event.publish_event('json_text', key, document)) FROM documents;
+SELECT count(*), bool_and(segment.payload = convert_to(document::text, 'UTF8')) AS same
+FROM (SELECT * FROM durable_event.outbox_0 UNION ALL SELECT * FROM durable_event.outbox_1) AS segment
+JOIN documents ON segment.key = convert_to(documents.key, 'UTF8') WHERE event_type = 'json_text';
+DROP TABLE documents;
 -- event types
 SELECT durable_event.publish_event(NULL, 'k', '{}');
 SELECT durable_event.publish_event('', 'k', '{}');

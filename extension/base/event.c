@@ -26,6 +26,7 @@
 #include "extension/base/event.h"
 #include "extension/base/event_type.h"
 #include "extension/base/guc.h"
+#include "extension/base/json_text.h"
 
 /*
  * What a record costs at most beside key, payload, event type, content type and
@@ -172,13 +173,13 @@ de_event_json_payload(Jsonb *json)
 	initStringInfo(&buf);
 	if (GetDatabaseEncoding() == PG_UTF8)
 	{
-		/* the header first, so that the text need not be copied behind one */
-		appendStringInfoSpaces(&buf, VARHDRSZ);
-		(void) JsonbToCString(&buf, &json->root, VARSIZE(json));
+		/* room for the header first, so that the text need not be copied behind one */
+		buf.len = VARHDRSZ;
+		de_json_text_append(&buf, json);
 		SET_VARSIZE(buf.data, buf.len);
 		return (bytea *) buf.data;
 	}
-	(void) JsonbToCString(&buf, &json->root, VARSIZE(json));
+	de_json_text_append(&buf, json);
 	return de_bytes_in_utf8(buf.data, buf.len);
 }
 
