@@ -4,7 +4,8 @@
 # Guards against: the broker's auto-creation winning (one partition, no configuration), a setting
 # or a row of event_type that is not applied, or not while the relay runs, an order lost between
 # types that share a topic, a property that breaks the guarantees accepted from kafka_config, and
-# a refused event that is skipped, overtaken, or stops the relay without saying which it is.
+# a refused event that is skipped, overtaken, or stops the relay without saying which it is, and an
+# event that was accepted and is larger in Kafka than it was counted.
 
 use strict;
 use warnings;
@@ -230,6 +231,33 @@ is(join(' ', map { json_decode($_->{payload})->{n} } @bystanders), '1 2 4',
 	'as those of another topic');
 is(logged($position, qr/events reach Kafka again/), 1, 'the log says that it goes on');
 is(logged($position, qr/could not send events to Kafka/), 1, 'still one line for all attempts');
+
+# ---- what is accepted when published fits a topic of that size
+
+my $long = DurableEvent::Node->create('long', kafka => $kafka, prefix => $node->topic('long'),
+	source => 'urn:' . 'x' x 251,
+	settings => { 'durable_event.max_event_size' => '64kB',
+		'durable_event.kafka_config' => 'compression.codec=none' });
+my $type = 't' x (249 - length $long->topic(''));
+$long->safe_psql('postgres', <<"SQL");
+INSERT INTO durable_event.event_type (name, partitions, topic_config)
+	VALUES ('$type', 1, '{"max.message.bytes": "65536"}');
+CREATE FUNCTION publish(size int, headers jsonb) RETURNS uuid LANGUAGE sql AS
+\$\$
+	SELECT durable_event.publish_binary_event('$type', repeat('k', 1000), decode(repeat('00', size), 'hex'),
+		'text/' || repeat('x', 250), headers)
+\$\$;
+SQL
+foreach my $headers ('NULL', q({"traceparent": ""}), '(SELECT jsonb_object_agg(i, i) FROM generate_series(100, 299) AS i)')
+{
+	my $given = $headers =~ /^\{/ ? "'$headers'" : $headers =~ s/agg\(i, i\)/agg(i, i::text)/r;
+	my (undef, undef, $stderr) = $long->psql('postgres', "SELECT publish(70000, $given)");
+	my ($takes) = $stderr =~ /It takes (\d+) bytes/;
+	$long->safe_psql('postgres', 'SELECT publish(' . (70000 - ($takes - 65536)) . ", $given)");
+	ok($long->flush(20), "an event of exactly max_event_size is taken by Kafka, headers: $headers");
+}
+is($kafka->count($long->topic($type)), 3, 'and no other');
+$long->stop('fast');
 
 $node->stop('fast');
 done_testing();
