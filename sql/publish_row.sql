@@ -49,6 +49,35 @@ INSERT INTO measure VALUES (1, 'a');
 UPDATE measure SET region = 'b';
 SELECT key, payload FROM durable_event.outbox WHERE event_type = 'measure' ORDER BY id;
 DROP TABLE measure;
+-- and partitions whose columns stand in another order
+CREATE TABLE measure (id int, region text, at timestamptz, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE measure_a PARTITION OF measure FOR VALUES IN ('a');
+CREATE TABLE measure_b (gone int, at timestamptz, region text NOT NULL, also_gone text, id int NOT NULL);
+ALTER TABLE measure_b DROP COLUMN gone, DROP COLUMN also_gone;
+ALTER TABLE measure ATTACH PARTITION measure_b FOR VALUES IN ('b');
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON measure
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('measure_other', 'region,id', 'columns=id,at');
+BEGIN;
+INSERT INTO measure VALUES (1, 'a', '2026-01-01 00:00+00'), (2, 'b', '2026-01-02 00:00+00');
+UPDATE measure SET region = CASE region WHEN 'a' THEN 'b' ELSE 'a' END;
+SELECT key, payload FROM durable_event.pending_events();
+ROLLBACK;
+DROP TABLE measure;
+-- what a foreign key cascades: children follow their parents
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (pid int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE);
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON parent
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('parent', 'id');
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON child
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('child', 'pid');
+BEGIN;
+INSERT INTO parent VALUES (1), (10);
+INSERT INTO child VALUES (1), (10);
+UPDATE parent SET id = id + 1;
+DELETE FROM parent WHERE id = 2;
+SELECT event_type, key, payload ->> 'op' AS op FROM durable_event.pending_events() OFFSET 4;
+ROLLBACK;
+DROP TABLE child, parent;
 -- toasted values
 CREATE TABLE document (id int PRIMARY KEY, body text);
 CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON document
