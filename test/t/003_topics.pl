@@ -155,7 +155,8 @@ foreach my $case (
 	[ 'acks=1', qr/property "acks" cannot be set .*guarantees depend/ ],
 	[ 'bootstrap.servers=x', qr/property "bootstrap\.servers" cannot be set .*durable_event\.bootstrap_servers/ ],
 	[ 'no.such.property=1', qr/"no\.such\.property"/ ],
-	[ 'linger.ms=abc', qr/linger\.ms/ ])
+	[ 'linger.ms=abc', qr/linger\.ms/ ],
+	[ 'sasl.password.file=/nonexistent/file', qr/file of "sasl\.password" .*No such file/ ])
 {
 	my ($property, $expected) = @$case;
 	$position = $node->log_position;
@@ -175,6 +176,15 @@ foreach my $case (
 	$node->wait_relay_state('running');
 	ok($node->flush, 'without it the relay goes on');
 }
+# a password from a file: the library takes it, and the setting names the file only
+my $password_file = $node->basedir . '/password';
+append_to_file($password_file, "secret\n");
+$node->reconfigure('durable_event.kafka_config' => "sasl.username=me, sasl.password.file=$password_file, compression.type=lz4");
+$node->wait_relay_state('running');
+$node->publish('plain', 'k', { n => 6 });
+ok($node->flush, 'a password may stand in a file');
+$node->reconfigure('durable_event.kafka_config' => '');
+
 my ($result, $out, $error) = $node->psql('postgres', "ALTER SYSTEM SET durable_event.kafka_config = 'acks'");
 like($error, qr/ERROR.*kafka_config.*Element 1 is not of the form key=value/s,
 	'what is no property at all is refused at once');

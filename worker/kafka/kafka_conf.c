@@ -25,6 +25,7 @@
 #include "utils/varlena.h"
 
 #include "worker/kafka/kafka_internal.h"
+#include "worker/kafka/kafka_secret.h"
 
 /* A property that kafka_config may not set, and what decides it. */
 typedef struct ConfProtected
@@ -116,6 +117,8 @@ static bool conf_parse_user(const char *properties, char **names, char **values,
 static const ConfProtected *conf_find_protected(const char *name);
 static bool conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, bool user,
 					 char *error, int error_size);
+static bool conf_set_user(rd_kafka_conf_t *conf, const char *name, const char *value,
+						  char *error, int error_size);
 static bool conf_set_all(rd_kafka_conf_t *conf, const char *const *pairs,
 						 char *error, int error_size);
 
@@ -144,7 +147,7 @@ de_kafka_conf_build(const char *bootstrap_servers, const char *properties,
 	ok = conf_set_all(conf, conf_defaults, error, error_size) &&
 		conf_set_all(conf, defaults, error, error_size);
 	for (int i = 0; ok && i < n; i++)
-		ok = conf_set(conf, names[i], values[i], true, error, error_size);
+		ok = conf_set_user(conf, names[i], values[i], error, error_size);
 
 	/* an unset list stays unset: a handle that only checks needs no brokers */
 	if (ok && bootstrap_servers[0] != '\0')
@@ -281,6 +284,25 @@ conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, bool user,
 						 name, value);
 			return false;
 	}
+}
+
+/*
+ * Sets one property of kafka_config, maybe of a value that stands in a file.
+ */
+static bool
+conf_set_user(rd_kafka_conf_t *conf, const char *name, const char *value,
+			  char *error, int error_size)
+{
+	const char *property = de_kafka_secret_property(name);
+	char		secret[DE_KAFKA_SECRET_SIZE];
+	bool		ok;
+
+	if (property == NULL)
+		return conf_set(conf, name, value, true, error, error_size);
+	ok = de_kafka_secret_read(property, value, secret, sizeof(secret), error, error_size) &&
+		conf_set(conf, property, secret, true, error, error_size);
+	explicit_bzero(secret, sizeof(secret));
+	return ok;
 }
 
 /*
