@@ -93,7 +93,7 @@ test-programs: test/broker/broker test/kafka/admin
 
 # ---- unit tests: test/unit/test_x.c is a program that prints TAP; the sources it tests are
 # named in its comment "links: worker/base/x.c worker/base/y.c".  Those that use server facilities get
-# the frontend flavour of them.
+# the frontend flavour of them, which need not be position-independent (-no-pie).
 
 UNIT_PROGRAMS = $(sort $(patsubst $(here)%.c,%,$(wildcard $(here)test/unit/test_*.c)))
 unit_links = $(addprefix $(srcdir)/,$(shell sed -n 's|.*links: *\([^*]*\).*|\1|p' $(1)))
@@ -104,7 +104,7 @@ $(UNIT_PROGRAMS): %: $(srcdir)/%.c $$(call unit_links,$(srcdir)/$$*.c) \
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIC,$(CFLAGS)) -DFRONTEND -I$(srcdir)/test/unit $(CPPFLAGS) \
 		-o $@ $(filter %.c,$^) \
-		-L$(pkglibdir) -L$(libdir) $(LDFLAGS) -lpgcommon -lpgport -lcrypto -lm
+		-L$(pkglibdir) -L$(libdir) $(LDFLAGS) -no-pie -lpgcommon -lpgport -lcrypto -lm
 
 unit-programs: $(UNIT_PROGRAMS)
 

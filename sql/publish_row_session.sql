@@ -22,7 +22,7 @@ INSERT INTO sample VALUES
 	('tstzmultirange', '{[2026-02-01 12:00+00,)}'), ('floatrange', '[0.30000000000000004,)'),
 	('date[]', '{2026-02-01}'), ('pair[]', '{"(\"2026-02-01 12:00+00\",0.1)"}'), ('bytea[]', '{"\\x00ff41"}'),
 	('int', '1'), ('numeric', '1.50'), ('text', 'a'), ('bool', 't'), ('uuid', '018f1d1e-1f4b-7c3a-9d4e-0123456789ab'),
-	('jsonb', '{"a": 1}'), ('xml', '<a/>'), ('inet', '10.0.0.1'), ('boxed', 'b'), ('tsvector', 'a b'), ('bit(3)', '101');
+	('jsonb', '{"a": 1}'), ('inet', '10.0.0.1'), ('boxed', 'b'), ('tsvector', 'a b'), ('bit(3)', '101');
 CREATE FUNCTION update_strangely() RETURNS text LANGUAGE plpgsql
 	SET DateStyle = 'German' SET TimeZone = 'America/St_Johns' SET IntervalStyle = 'iso_8601'
 	SET extra_float_digits = -3 SET bytea_output = 'escape' SET search_path = other, public
@@ -59,6 +59,17 @@ BEGIN
 END $$;
 SET TimeZone = 'UTC';
 SELECT type, c.* FROM sample, compare(type, value) AS c;
+DO $$
+DECLARE
+	c record;
+BEGIN
+	SELECT * INTO c FROM compare('xml', '<a/>');
+	IF c IS DISTINCT FROM ROW('<a/>'::text, '"<a/>"'::text, ''::text) THEN
+		RAISE 'xml: %', c;
+	END IF;
+EXCEPTION
+	WHEN feature_not_supported THEN NULL;		-- a server without libxml
+END $$;
 -- published columns decide as well, the key's settings do not
 CREATE TABLE one (k int, v int, at timestamptz, hidden interval);
 CREATE TRIGGER publish AFTER INSERT OR UPDATE ON one
