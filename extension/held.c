@@ -16,18 +16,19 @@
  * nothing needs to wait: publish_row.c knows these tables, which are nearly
  * all.
  *
- * When have a statement's triggers fired?  Rows of one statement bear its
- * command id (the server calls them by the executor's), also when triggers
- * are deferred and those of many statements fire in a row.  What triggers
- * execute themselves is another statement, one trigger depth deeper, and ends
- * before; so the statements in progress are a stack.  One has ended
+ * When have all of a statement's triggers fired?  Its rows bear its command id,
+ * also when triggers are deferred and those of many statements fire in a row.
+ * What triggers execute themselves is another statement, one trigger depth
+ * deeper, and ends before; so the statements in progress are a stack.  One has
+ * ended
  * - when something is published, or any statement ends, at a smaller trigger
  *	 depth than its triggers had (executor and utility hooks),
  * - when a row of another statement comes at the same depth, or
  * - when the transaction commits.
- * What a trigger publishes while rows of its statement are waiting comes before
- * these: waiting for it as well would break the order that publish_event()
- * promises for no gain, since it has keys of its own.
+ * What a trigger publishes by itself, or by the statements it executes, comes
+ * before the rows of its own statement that wait.  To let it wait as well would
+ * gain nothing, since its keys are others; where they are not, because a trigger
+ * changes keys of the table it fires for, the order is not the one of replay.
  *
  * The events are in one stream like the pending ones, in memory and then in a
  * file; a statement of a million rows refuses nothing.  The stack's entries say
