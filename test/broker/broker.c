@@ -11,6 +11,10 @@
  * the start, with -p partitions (default 4) unless they name a number; those
  * that come to be by use always have 4, which the library does not let change.
  *
+ * Tests write lines to its standard input:
+ *		rtt N			it answers everything N milliseconds late
+ *		refuse N CODE	it refuses the next N produce requests with an error code
+ *
  * No Kafka: it keeps at most 5 MiB per partition and drops the oldest beyond,
  * forgets everything at exit, knows no topic configuration, and answers no
  * CreateTopics request.  It speaks the producer's, the consumer's and the
@@ -72,9 +76,55 @@ parse_number(const char *program, const char *text, int max)
 	return (int) number;
 }
 
+/* Does what a line says. */
+static void
+obey(rd_kafka_mock_cluster_t *cluster, int brokers, const char *line)
+{
+	int			n;
+	int			code;
+
+	if (sscanf(line, "rtt %d", &n) == 1)
+	{
+		for (int id = 1; id <= brokers; id++)
+			rd_kafka_mock_broker_set_rtt(cluster, id, n);
+	}
+	else if (sscanf(line, "refuse %d %d", &n, &code) == 2)
+	{
+		while (n-- > 0)
+			rd_kafka_mock_push_request_errors(cluster, 0, 1, code);
+	}
+	else
+	{
+		fprintf(stderr, "broker: no such command: %s\n", line);
+		return;
+	}
+	printf("OK\n");
+	fflush(stdout);
+}
+
+/* Takes the lines out of what was read; what is left of them comes with the next. */
+static void
+obey_all(rd_kafka_mock_cluster_t *cluster, int brokers, const char *bytes, size_t n)
+{
+	static char line[256];
+	static size_t length = 0;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		if (bytes[i] == '\n')
+		{
+			line[length] = '\0';
+			obey(cluster, brokers, line);
+			length = 0;
+		}
+		else if (length < sizeof(line) - 1)
+			line[length++] = bytes[i];
+	}
+}
+
 /* Returns at SIGTERM, SIGINT or, if there is one, the end of standard input. */
 static void
-wait_for_end(int watch_stdin)
+wait_for_end(rd_kafka_mock_cluster_t *cluster, int brokers, int watch_stdin)
 {
 	struct pollfd fds[2] = {
 		{.fd = stop_pipe[0], .events = POLLIN},
@@ -83,7 +133,8 @@ wait_for_end(int watch_stdin)
 
 	for (;;)
 	{
-		char		ignored[256];
+		char		bytes[256];
+		ssize_t		n;
 
 		if (poll(fds, watch_stdin ? 2 : 1, -1) < 0)
 		{
@@ -93,9 +144,12 @@ wait_for_end(int watch_stdin)
 		}
 		if (fds[0].revents != 0)
 			return;
-		if (watch_stdin && fds[1].revents != 0 &&
-			read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0)
+		if (!watch_stdin || fds[1].revents == 0)
+			continue;
+		n = read(STDIN_FILENO, bytes, sizeof(bytes));
+		if (n <= 0)
 			return;
+		obey_all(cluster, brokers, bytes, (size_t) n);
 	}
 }
 
@@ -193,7 +247,7 @@ main(int argc, char **argv)
 	printf("BOOTSTRAP %s\n", rd_kafka_mock_cluster_bootstraps(cluster));
 	fflush(stdout);
 
-	wait_for_end(watch_stdin);
+	wait_for_end(cluster, brokers, watch_stdin);
 
 	rd_kafka_mock_cluster_destroy(cluster);
 	rd_kafka_destroy(rk);

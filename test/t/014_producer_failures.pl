@@ -19,7 +19,9 @@ use DurableEvent::Util qw(json_decode wait_until);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Own broker: it is stopped for a while.  A window of its own size, so that it fills.
+# Own broker: it is stopped for a while.  It cannot load the library for snappy, so a topic with that
+# compression fails in a way that no error code foresees.  A window of its own size, so that it fills.
+$ENV{DE_KAFKA_JAVA_OPTS} = '-Dorg.xerial.snappy.tempdir=/proc/nowhere';
 my $kafka = DurableEvent::Kafka->new;
 my $node = DurableEvent::Node->create(
 	'main',
@@ -191,6 +193,34 @@ foreach my $record ($kafka->consume("${prefix}crowd"))
 is(scalar keys %seen, 19999, 'none of the others is lost');
 is($inverted, undef, 'none is overtaken');
 few_lines($position, 4, 'with few words');
+
+# ---- an error of which nobody says that it is final, but which comes again and again
+
+$position = $node->log_position;
+sql(<<'SQL');
+INSERT INTO durable_event.event_type (name, partitions, topic_config)
+	VALUES ('cursed', 1, '{"compression.type": "snappy"}');
+SELECT durable_event.publish_event('beside', (i % 50)::text, jsonb_build_object('n', i))
+FROM generate_series(1, 100) i;
+SQL
+ok($node->flush, 'events beside it');
+sql(<<'SQL');
+SELECT durable_event.publish_event(CASE WHEN i = 101 THEN 'cursed' ELSE 'beside' END,
+	(i % 50)::text, jsonb_build_object('n', i))
+FROM generate_series(101, 1000) i;
+SQL
+$node->wait_query(
+	qq{SELECT last_error LIKE 'event % for topic "${prefix}cursed" was refused: %' FROM durable_event.stat_relay},
+	'it to count as refused');
+sql(<<'SQL');
+SELECT durable_event.publish_event('cursed', 'k', jsonb_build_object('n', i)) FROM generate_series(1001, 1010) i
+SQL
+$kafka->alter_topic("${prefix}cursed", 'compression.type=producer');
+ok($node->flush(60), 'flush once the topic takes it');
+is((arrivals("${prefix}cursed"))[0], join(' ', 101, 1001 .. 1010), 'in order');
+(undef, $again) = arrivals("${prefix}beside");
+is($again, 0, 'what other topics had taken meanwhile was not sent to them again');
+few_lines($position, 2, 'a line for the failure and one for its end');
 
 # ---- max_event_size lowered below an event that waits
 

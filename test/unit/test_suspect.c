@@ -113,5 +113,16 @@ main(void)
 	}
 	ok(found, "wherever it is, however much is sent at once");
 	ok(cheap, "with few refusals, each of which costs a producer");
+
+	memset(&suspect, 0, sizeof(suspect));
+	ok(!de_suspect_failed(&suspect, 7) && !de_suspect_failed(&suspect, 7), "it may fail twice");
+	ok(de_suspect_failing(&suspect) && !de_suspect_any(&suspect), "and nothing is held for it");
+	ok(de_suspect_failed(&suspect, 7), "the third time it counts as refused");
+	ok(de_suspect_failed(&suspect, 7), "and the fourth");
+	ok(!de_suspect_failed(&suspect, 9), "another one begins with its first time");
+	ok(!de_suspect_passed(&suspect, 8) && de_suspect_failing(&suspect),
+	   "others' acknowledgements prove nothing");
+	ok(de_suspect_passed(&suspect, 9) && !de_suspect_failing(&suspect), "its own does");
+	ok(!de_suspect_passed(&suspect, 10), "once");
 	return tap_done();
 }

@@ -1,7 +1,7 @@
 /*
  * The relay's window against an oracle that keeps every event and looks
  * through all of them: ids with gaps, acknowledgements in any order, twice and
- * of before a reset, full windows, positions moved on without an event.
+ * of before a reset, full windows, positions moved on without an event, rewinds.
  *
  * links: worker/relay/window.c
  */
@@ -18,19 +18,20 @@ typedef struct Event
 	int64_t		id;
 	int64_t		created_at;
 	uint32_t	bytes;
-	uint16_t	overhead;
+	uint32_t	overhead;
 	bool		acked;
 } Event;
 
 static Event events[MAX_EVENTS];
 static int	n;
+static int	handed;				/* of them, since the last rewind or before what it went back to */
 static int64_t position;
 
-/* The first unacknowledged event, NULL = none. */
+/* The first unacknowledged event of those handed over, NULL = none. */
 static Event *
 oldest(void)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < handed; i++)
 	{
 		if (!events[i].acked)
 			return &events[i];
@@ -46,7 +47,7 @@ agrees(DeWindow *window)
 	int			unacked = 0;
 	size_t		cost = 0;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < handed; i++)
 	{
 		if (events[i].acked)
 			continue;
@@ -70,6 +71,7 @@ main(void)
 	bool		full_right = true;
 	bool		ids_right = true;
 	bool		never_fell = true;
+	bool		skips_right = true;
 	int64_t		acked = 0;
 
 	tap_seed();
@@ -79,7 +81,22 @@ main(void)
 		uint64_t	what = tap_random(100);
 		uint32_t	bytes = 0;
 
-		if (what < 45 && n < MAX_EVENTS)
+		if (what < 45 && handed < n)
+		{
+			/* again, after a rewind */
+			Event	   *event = &events[handed++];
+			bool		skipped = de_window_skip(window, event->id);
+
+			skips_right &= skipped == event->acked;
+			position = event->id;
+			if (skipped)
+				continue;
+			full_right &= !de_window_is_full(window);
+			event->token = de_window_next_token(window);
+			event->bytes = (uint32_t) tap_random(1000);
+			de_window_add(window, event->id, event->created_at, event->bytes, event->overhead);
+		}
+		else if (what < 45 && n < MAX_EVENTS)
 		{
 			Event	   *first = oldest();
 			bool		full = first != NULL && &events[n] - first >= CAPACITY;
@@ -92,16 +109,17 @@ main(void)
 			event->id = position + 1 + (int64_t) tap_random(3);
 			event->created_at = event->id * 10 + 1;
 			event->bytes = (uint32_t) tap_random(1000);
-			event->overhead = (uint16_t) tap_random(1000);
+			event->overhead = (uint32_t) tap_random(tap_random(2) ? 1000 : 10000000);
 			event->acked = false;
+			skips_right &= !de_window_skip(window, event->id);
 			de_window_add(window, event->id, event->created_at, event->bytes, event->overhead);
 			position = event->id;
-			n++;
+			handed = ++n;
 		}
-		else if (what < 90 && n > 0)
+		else if (what < 90 && handed > 0)
 		{
 			/* one of the last ones, acknowledged already or not */
-			Event	   *event = &events[n - 1 - (int) tap_random(n < 80 ? n : 80)];
+			Event	   *event = &events[handed - 1 - (int) tap_random(handed < 80 ? handed : 80)];
 
 			ids_right &= de_window_id(window, event->token) == (event->acked ? -1 : event->id);
 			acks_right &= de_window_ack(window, event->token, &bytes) == !event->acked;
@@ -109,7 +127,22 @@ main(void)
 				acks_right &= bytes == event->bytes;
 			event->acked = true;
 		}
-		else if (what < 95)
+		else if (what < 91)
+		{
+			if (tap_random(20) == 0)
+			{
+				/* a rewind: what was in flight is handed over again, its tokens are void */
+				Event	   *first = oldest();
+
+				de_window_rewind(window);
+				handed = first != NULL ? (int) (first - events) : handed;
+				position = first != NULL ? first->id - 1 : position;
+			}
+			else if (handed < n)
+				stale_right &= !de_window_ack(window, events[handed].token, &bytes) &&
+					de_window_id(window, events[handed].token) < 0;
+		}
+		else if (what < 95 && handed == n)
 		{
 			position += (int64_t) tap_random(5);
 			de_window_advance(window, position);
@@ -118,12 +151,13 @@ main(void)
 			stale_right &= stale == 0 || !de_window_ack(window, stale - 1, &bytes);
 		else if (n == MAX_EVENTS || tap_random(200) == 0)
 		{
-			/* a rewind: what was in flight is forgotten, its tokens are void */
+			/* a reset: what was in flight is forgotten, its tokens are void */
 			stale = de_window_next_token(window);
 			position = de_window_acked(window);
 			acked = position;
 			de_window_reset(window, position);
 			n = 0;
+			handed = 0;
 		}
 		never_fell &= de_window_acked(window) >= acked;
 		acked = de_window_acked(window);
@@ -133,7 +167,8 @@ main(void)
 	ok(agreed, "positions, counts and costs are those of the oracle");
 	ok(acks_right, "an event is acknowledged once, with its bytes");
 	ok(ids_right, "ids are found by token while unacknowledged");
-	ok(stale_right, "a token of before a reset hits nothing");
+	ok(stale_right, "a token of before a reset or a rewind hits nothing");
+	ok(skips_right, "after a rewind what was acknowledged is skipped, nothing else");
 	ok(full_right, "full when the oldest event and the next one are too far apart");
 	ok(never_fell, "the acknowledged position never falls");
 	de_window_destroy(window);

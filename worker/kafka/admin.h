@@ -30,7 +30,7 @@ typedef struct DeTopicResult
 
 /*
  * Asks for the topic to be created; the result comes by
- * de_producer_poll_topics.  Only once de_producer_has_connected.
+ * de_producer_poll_topics.  Only once the producer has connected.
  */
 extern void de_producer_create_topic(DeProducer *producer, const DeTopicSpec *spec, uint64 token);
 

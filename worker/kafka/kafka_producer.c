@@ -164,17 +164,20 @@ de_producer_fd(DeProducer *producer)
 }
 
 /*
- * Has any broker answered since the producer was made?
+ * Has any broker answered since the producer was made, and of which cluster is
+ * it?
  */
 bool
-de_producer_has_connected(DeProducer *producer)
+de_producer_cluster(DeProducer *producer, char *cluster)
 {
 	/*
 	 * Both are known from the first metadata on; with a timeout of 0 this only
-	 * looks.  Not every service that speaks the protocol names its cluster.
+	 * looks.  Not every service that speaks the protocol names its cluster;
+	 * then the controller tells that one has answered.
 	 */
 	char	   *id = rd_kafka_clusterid(producer->rk, 0);
 
+	strlcpy(cluster, id != NULL ? id : "", DE_KAFKA_CLUSTER_SIZE);
 	if (id == NULL)
 		return rd_kafka_controllerid(producer->rk, 0) >= 0;
 	rd_kafka_mem_free(producer->rk, id);
@@ -321,7 +324,8 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 			if (first)
 				placed = messages[i]->offset >= 0;
 			first = false;
-			if (delivery->outcome == DE_KAFKA_OK && !placed)
+			delivery->doubtful = delivery->outcome == DE_KAFKA_OK && !placed;
+			if (delivery->doubtful)
 			{
 				delivery->outcome = DE_KAFKA_FATAL;
 				strlcpy(delivery->error,

@@ -11,6 +11,8 @@
 
 #include "worker/kafka/kafka.h"
 
+#define DE_KAFKA_CLUSTER_SIZE 256
+
 typedef struct DeProducer DeProducer;
 typedef struct DeProducerTopic DeProducerTopic;
 
@@ -19,6 +21,7 @@ typedef struct DeProduceReport
 	uint64		token;			/* as given to de_producer_send */
 	const char *topic;
 	DeKafkaOutcome outcome;
+	bool		doubtful;		/* FATAL, since it was acknowledged without an offset */
 	char		error[DE_KAFKA_ERROR_SIZE]; /* empty when OK */
 } DeProduceReport;
 
@@ -58,8 +61,12 @@ extern DeProducer *de_producer_create(const DeProducerOptions *options,
 /* becomes readable when de_producer_poll has something to return */
 extern int	de_producer_fd(DeProducer *producer);
 
-/* Has any broker answered since the producer was made?  Never asks one. */
-extern bool de_producer_has_connected(DeProducer *producer);
+/*
+ * Has any broker answered since the producer was made?  Never asks one.  The
+ * cluster's id goes into "cluster", DE_KAFKA_CLUSTER_SIZE bytes; empty if the
+ * cluster does not say.
+ */
+extern bool de_producer_cluster(DeProducer *producer, char *cluster);
 
 /* The handle of a topic, cached by the producer and gone with it; NULL = name refused. */
 extern DeProducerTopic *de_producer_topic(DeProducer *producer, const char *name);

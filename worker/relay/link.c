@@ -54,8 +54,15 @@
 #define LINK_CONNECT_SOON_MS 1500
 #define LINK_CONNECT_POLL_MS 250
 
-#define LINK_SOCKET_TIMEOUT_MS 60000
-#define LINK_REQUEST_TIMEOUT_MS 30000
+/*
+ * A broker that stands still, connections and all, holds what it was sent for
+ * so long, though its partitions have another leader within a few seconds; so
+ * not the library's 60 s.  A sound broker answers within the second one, also
+ * when its replicas are slow.  Longer than DE_HEALTH_SILENT_MS: that nobody
+ * answers says more than that the library has closed a connection.
+ */
+#define LINK_SOCKET_TIMEOUT_MS 11000
+#define LINK_REQUEST_TIMEOUT_MS 8000
 
 struct DeLink
 {
@@ -100,7 +107,7 @@ de_link_enable(DeLink *link, bool enabled)
 void
 de_link_reconfigure(DeLink *link)
 {
-	if (de_link_takes(link))
+	if (link->state == DE_LINK_CONNECTING || link->state == DE_LINK_UP)
 	{
 		link->state = DE_LINK_RETIRING;
 		link->until = de_monotonic_ms() + LINK_RETIRE_MS;
@@ -184,13 +191,17 @@ de_link_make(DeLink *link, int64 now, char *error, int error_size)
 }
 
 /*
- * Looks whether a broker has answered.
+ * Looks whether a broker has answered.  What names no cluster is told apart by
+ * where it was asked.
  */
 bool
-de_link_check_connected(DeLink *link)
+de_link_check_connected(DeLink *link, char *cluster)
 {
-	if (link->producer == NULL || link->connected || !de_producer_has_connected(link->producer))
+	if (link->producer == NULL || link->connected ||
+		!de_producer_cluster(link->producer, cluster))
 		return false;
+	if (cluster[0] == '\0')
+		strlcpy(cluster, de_bootstrap_servers, DE_KAFKA_CLUSTER_SIZE);
 	link->connected = true;
 	if (link->state == DE_LINK_CONNECTING)
 		link->state = DE_LINK_UP;

@@ -39,11 +39,14 @@ extern DeLinkState de_link_state(const DeLink *link);
 /* NULL in the state DOWN. */
 extern DeProducer *de_link_producer(const DeLink *link);
 
-/* Does it take events? */
+/*
+ * Does it take events?  Not before it has connected: until then nobody knows
+ * whether the topics are there.
+ */
 static inline bool
 de_link_takes(const DeLink *link)
 {
-	return de_link_state(link) == DE_LINK_CONNECTING || de_link_state(link) == DE_LINK_UP;
+	return de_link_state(link) == DE_LINK_UP;
 }
 
 /* Has a broker answered this producer? */
@@ -58,8 +61,11 @@ extern bool de_link_is_due(DeLink *link, int64 now);
 /* Makes it; false with the reason in error when the configuration is refused. */
 extern bool de_link_make(DeLink *link, int64 now, char *error, int error_size);
 
-/* True once, when a broker has answered. */
-extern bool de_link_check_connected(DeLink *link);
+/*
+ * True once, when a broker has answered.  "cluster", of DE_KAFKA_CLUSTER_SIZE
+ * bytes, then has what tells its cluster from others.
+ */
+extern bool de_link_check_connected(DeLink *link, char *cluster);
 
 /*
  * The producer failed: it is given up when its last words have come, or with

@@ -7,11 +7,15 @@
  * keeps the order of each partition or dies (kafka_producer.c).  When it dies,
  * or anything in flight is given back to us, nothing later may be sent by
  * anybody before the first of what was not acknowledged: the producer is given
- * up as a whole (link.c), the window forgotten, and its successor begins after
- * the acknowledged position ("rewind").
+ * up as a whole (link.c), and its successor begins after the acknowledged
+ * position ("rewind").
  *
  * What is repeated by a rewind is at most the window (G6), which
- * relay_buffer_size bounds.
+ * relay_buffer_size bounds; of that, what was acknowledged is left out, since
+ * all before it on its partition is there.  That does not hold of what an
+ * acknowledgement without an offset has shown to be out of order
+ * (kafka_producer.c): then the window is forgotten and sent as a whole, so that
+ * the last occurrences are in order at least.
  *
  * What is wrong is told once, and that it is over (health.c); what the library
  * reports each second in between goes to last_error only.  An event that Kafka
@@ -38,10 +42,10 @@
 
 /*
  * What a record costs besides its bytes: the library's structures for it and
- * for each header, the window's entry.
+ * for each header (58 to 73 bytes, with malloc's own), the window's entry.
  */
 #define SENDER_RECORD_COST 400
-#define SENDER_HEADER_COST 64
+#define SENDER_HEADER_COST 72
 
 /*
  * Entries of the window: what fits relay_buffer_size, and as many again that
@@ -68,6 +72,8 @@ struct DeSender
 	DeSuspect	suspect;
 	int64		turn;			/* when this turn began */
 	bool		refused;		/* this producer dies of a refused event */
+	bool		failed;			/* an event has failed in it */
+	bool		doubtful;		/* what it has acknowledged may be out of order */
 	bool		topic_trouble;	/* the event at hand waits for a topic that cannot be made */
 	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
 	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
@@ -172,6 +178,7 @@ de_sender_reconfigure(DeSender *sender)
 void
 de_sender_run(DeSender *sender)
 {
+	char		cluster[DE_KAFKA_CLUSTER_SIZE];
 	DeProducer *producer;
 
 	sender->turn = de_monotonic_ms();
@@ -182,16 +189,21 @@ de_sender_run(DeSender *sender)
 		return;
 
 	de_producer_poll(producer, sender_reported, sender_notice, sender);
-	de_suspect_passed(&sender->suspect, de_window_acked(sender->window));
-	if (de_link_check_connected(sender->link))
+	if (de_suspect_passed(&sender->suspect, de_window_acked(sender->window)))
+		de_link_proved(sender->link);
+	if (de_link_check_connected(sender->link, cluster))
+	{
 		de_health_active(&sender->health, sender->turn);
+		de_topics_connected(sender->topics, cluster);
+	}
 	if (de_link_is_connected(sender->link))
 		de_topics_run(sender->topics, producer);
 
-	if (de_link_takes(sender->link))
-		sender_check_health(sender);
-	else
+	if (de_link_state(sender->link) == DE_LINK_RETIRING ||
+		de_link_state(sender->link) == DE_LINK_DYING)
 		sender_end_producer(sender);
+	else
+		sender_check_health(sender);
 }
 
 /*
@@ -215,11 +227,13 @@ sender_make_producer(DeSender *sender)
 	MemoryContextSwitchTo(old);
 	de_health_begin(&sender->health, sender->turn);
 	sender->refused = false;
+	sender->failed = false;
+	sender->doubtful = false;
 }
 
 /*
- * Lets go of a producer that is to go, if it may already, and forgets what it
- * had in flight.
+ * Lets go of a producer that is to go, if it may already, and goes back to the
+ * first event that it had in flight.
  */
 static void
 sender_end_producer(DeSender *sender)
@@ -235,7 +249,10 @@ sender_end_producer(DeSender *sender)
 	/* with a refused event goes what the producer knew of its topic: that it is not there, say */
 	de_topics_restart(sender->topics,
 					  de_suspect_any(&sender->suspect) ? sender->refused_topic : NULL);
-	de_window_reset(sender->window, de_window_acked(sender->window));
+	if (sender->doubtful)
+		de_window_reset(sender->window, de_window_acked(sender->window));
+	else
+		de_window_rewind(sender->window);
 	de_health_forget_front(&sender->health);
 	sender->rewinds++;
 }
@@ -337,9 +354,13 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 	DeTopic    *topic;
 	DeKafkaOutcome outcome;
 	Size		bytes;
-	int			overhead;
+	Size		overhead;
 
-	if (!de_link_takes(sender->link) || de_window_is_full(sender->window) ||
+	if (!de_link_takes(sender->link))
+		return false;
+	if (de_window_skip(sender->window, event->id))
+		return true;
+	if (de_window_is_full(sender->window) ||
 		!de_suspect_may_send(&sender->suspect, de_window_unacked(sender->window)))
 		return false;
 	topic = sender_find_topic(sender, event);
@@ -348,7 +369,7 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 
 	de_envelope_fill(&sender->envelope, event);
 	bytes = event->payload_len + event->key_len + sender->envelope.bytes;
-	overhead = Min(SENDER_RECORD_COST + sender->envelope.n * SENDER_HEADER_COST, PG_UINT16_MAX);
+	overhead = SENDER_RECORD_COST + (Size) sender->envelope.n * SENDER_HEADER_COST;
 	if (de_window_unacked(sender->window) == 0)
 		de_health_active(&sender->health, de_monotonic_ms());	/* from now on an answer is due */
 	else if (de_window_cost(sender->window) + bytes + overhead >
@@ -372,7 +393,7 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 	{
 		case DE_KAFKA_OK:
 			de_window_add(sender->window, event->id, event->created_at, (uint32) bytes,
-						  (uint16) overhead);
+						  (uint32) overhead);
 			de_suspect_sent(&sender->suspect);
 			return true;
 		case DE_KAFKA_RETRIABLE:
@@ -451,6 +472,7 @@ sender_reported(void *arg, const DeProduceReport *report)
 	char		reason[DE_KAFKA_ERROR_SIZE];
 	int64		id;
 	uint32		bytes;
+	bool		cause;
 
 	if (report->outcome == DE_KAFKA_OK)
 	{
@@ -458,7 +480,9 @@ sender_reported(void *arg, const DeProduceReport *report)
 			return;				/* of before a reset */
 		sender->events_acked++;
 		sender->bytes_acked += bytes;
-		de_link_proved(sender->link);
+		/* of others it proves nothing */
+		if (!de_suspect_failing(&sender->suspect))
+			de_link_proved(sender->link);
 		de_health_acknowledged(&sender->health, sender->turn);
 		de_suspect_acknowledged(&sender->suspect, de_window_unacked(sender->window));
 		return;
@@ -468,7 +492,12 @@ sender_reported(void *arg, const DeProduceReport *report)
 	if (id < 0)
 		return;
 	sender->produce_errors++;
-	if (report->outcome == DE_KAFKA_REFUSED)
+	sender->doubtful |= report->doubtful;
+	/* what a producer brings down with it says nothing of these events */
+	cause = !sender->failed && (report->outcome == DE_KAFKA_RETRIABLE || report->doubtful);
+	sender->failed |= cause;
+	if (report->outcome == DE_KAFKA_REFUSED ||
+		(cause && de_suspect_failed(&sender->suspect, id)))
 	{
 		sender_refused(sender, id, report->topic, report->error);
 		return;

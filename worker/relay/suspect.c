@@ -58,9 +58,32 @@ de_suspect_acknowledged(DeSuspect *suspect, int in_flight)
 		suspect->limit = DE_SUSPECT_MAX;
 }
 
-void
+/*
+ * Not every error that comes again and again is known as final: then the window
+ * would be repeated with every producer, for ever, since the acknowledgements
+ * of others look like success.
+ */
+bool
+de_suspect_failed(DeSuspect *suspect, int64_t id)
+{
+	if (suspect->failed != id)
+		suspect->failures = 0;
+	suspect->failed = id;
+	suspect->failures++;
+	return suspect->failures >= DE_SUSPECT_FAILURES;
+}
+
+bool
 de_suspect_passed(DeSuspect *suspect, int64_t acked)
 {
+	bool		passed = suspect->failed != 0 && acked >= suspect->failed;
+
 	if (suspect->until != 0 && acked >= suspect->until)
 		suspect->until = 0;
+	if (passed)
+	{
+		suspect->failed = 0;
+		suspect->failures = 0;
+	}
+	return passed;
 }

@@ -58,6 +58,9 @@ extern DeTopic *de_topics_find(DeTopics *topics, const char *event_type, int len
  */
 extern void de_topics_restart(DeTopics *topics, const char *forget);
 
+/* The producer has connected to this cluster: of another, no topic is known to be there. */
+extern void de_topics_connected(DeTopics *topics, const char *cluster);
+
 /*
  * Asks for topics that are wanted and takes answers.  Every turn, after
  * de_producer_poll, once the producer has connected.

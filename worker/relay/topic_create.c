@@ -68,6 +68,31 @@ de_topics_restart(DeTopics *topics, const char *forget)
 }
 
 /*
+ * The producer has connected.  To another cluster, by a setting or by what a
+ * name leads to, no topic is known to be there; the records of one that is not
+ * would come back as refused, each after seconds.
+ */
+void
+de_topics_connected(DeTopics *topics, const char *cluster)
+{
+	if (strcmp(topics->cluster, cluster) == 0)
+		return;
+	strlcpy(topics->cluster, cluster, sizeof(topics->cluster));
+	for (uint32 i = 0; i < topics->n; i++)
+	{
+		DeTopic    *topic = topics->numbered[i];
+
+		if (topic->state == DE_TOPIC_READY)
+			topics->pending++;
+		topic->state = DE_TOPIC_WANTED;
+		topic->attempts = 0;
+	}
+	topics->generation++;
+	topics->asked = 0;
+	topics->comparing = 0;
+}
+
+/*
  * Asks for topics and takes answers.
  */
 void
@@ -195,14 +220,15 @@ topic_answered(void *arg, const DeTopicResult *result)
 }
 
 /*
- * When there is something to do.
+ * When there is something to do.  With as many asked for as may be, nothing is
+ * until one of them is answered, which wakes us.
  */
 int64
 de_topics_next(DeTopics *topics)
 {
 	int64		next = PG_INT64_MAX;
 
-	if (topics->pending == topics->asked)
+	if (topics->pending == topics->asked || topics->asked >= TOPIC_MAX_ASKED)
 		return next;
 	for (uint32 i = 0; i < topics->n; i++)
 	{
@@ -210,7 +236,7 @@ de_topics_next(DeTopics *topics)
 
 		if (topic->state == DE_TOPIC_FAILED)
 			next = Min(next, topic->retry_at);
-		else if (topic->state == DE_TOPIC_WANTED && topics->asked < TOPIC_MAX_ASKED)
+		else if (topic->state == DE_TOPIC_WANTED)
 			next = 0;
 	}
 	return next;

@@ -24,6 +24,7 @@ struct DeTopics
 	uint32		generation;		/* upper half of tokens; grows with each reload or restart */
 	int			pending;		/* topics that are not READY */
 	int			asked;			/* of those, ASKED */
+	char		cluster[DE_KAFKA_CLUSTER_SIZE];	/* that they are of; empty = none yet */
 	int			comparing;		/* topics to be compared, and answers about that due */
 };
 

@@ -8,14 +8,20 @@
  * is faster than another); entries leave at the front only, so that the first
  * one left bounds what may be stored as progress.
  *
- * Tokens count entries since creation and are never used twice, so an
- * acknowledgement of something that a reset has forgotten hits nothing.
+ * A rewind moves only "next" back: the entries from there to "end" have been
+ * handed over before, and are met again in the same order.  Those of them that
+ * were acknowledged are not sent again: a partition that has taken its events
+ * need not take them twice because another one did not.
+ *
+ * A token is the number of its entry, counted since creation, with the number
+ * of the rewind before it in the upper 16 bits: never used twice in the life of
+ * a producer, so an acknowledgement of what a reset has forgotten hits nothing.
  *
  * Invariants
- *		first <= next, next - first <= capacity
+ *		first <= next <= end, end - first <= capacity
  *		entry [first] is unacknowledged, if there is one
- *		ids ascend strictly from first to next - 1, and are <= position
- *		unacked and cost are those of the unacknowledged entries
+ *		ids ascend strictly from first to end - 1; those before next are <= position
+ *		unacked and cost are those of the unacknowledged entries before next
  *
  *-------------------------------------------------------------------------
  */
@@ -32,22 +38,29 @@ typedef struct WindowEntry
 	int64_t		id;
 	int64_t		created_at;
 	uint32_t	bytes;
-	uint16_t	overhead;
-	bool		acked;
+	uint32_t overhead : 31; /* of an event with very many headers, megabytes */
+	uint32_t acked : 1;
 } WindowEntry;
 
 struct DeWindow
 {
 	uint64_t	capacity;		/* a power of two */
-	uint64_t	first;			/* token of the oldest entry */
-	uint64_t	next;			/* token of the next entry */
+	uint64_t	first;			/* number of the oldest entry */
+	uint64_t	next;			/* number of the next entry to be handed over */
+	uint64_t	end;			/* next, but after a rewind until all is handed over again */
+	uint16_t	rewinds;
 	int64_t		position;
 	int			unacked;
 	size_t		cost;			/* bytes and overhead */
 	WindowEntry entries[FLEXIBLE_ARRAY_MEMBER];
 };
 
-#define WINDOW_ENTRY(window, token) (&(window)->entries[(token) & ((window)->capacity - 1)])
+#define WINDOW_ENTRY(window, number) (&(window)->entries[(number) & ((window)->capacity - 1)])
+
+#define WINDOW_NUMBER_BITS 48
+
+static WindowEntry *window_find(const DeWindow *window, uint64_t token);
+static void window_let_go(DeWindow *window);
 
 /*
  * Makes an empty window; the capacity is rounded up to a power of two.
@@ -80,16 +93,56 @@ de_window_destroy(DeWindow *window)
 void
 de_window_reset(DeWindow *window, int64_t position)
 {
-	window->first = window->next;
+	window->next = window->end;
+	window->first = window->end;
 	window->position = position;
 	window->unacked = 0;
 	window->cost = 0;
 }
 
+/*
+ * Goes back to the first unacknowledged entry.
+ */
+void
+de_window_rewind(DeWindow *window)
+{
+	window->position = de_window_acked(window);
+	window->next = window->first;
+	window->unacked = 0;
+	window->cost = 0;
+	window->rewinds++;
+}
+
+/*
+ * Moves over an entry of before a rewind that is acknowledged.
+ */
+bool
+de_window_skip(DeWindow *window, int64_t id)
+{
+	WindowEntry *entry;
+
+	/* one that is not offered again is gone, which is as good as acknowledged */
+	while (window->next < window->end && WINDOW_ENTRY(window, window->next)->id < id)
+	{
+		WINDOW_ENTRY(window, window->next)->acked = true;
+		window->next++;
+	}
+	entry = WINDOW_ENTRY(window, window->next);
+	if (window->next == window->end || entry->id != id || !entry->acked)
+	{
+		window_let_go(window);
+		return false;
+	}
+	window->position = id;
+	window->next++;
+	window_let_go(window);
+	return true;
+}
+
 uint64_t
 de_window_next_token(const DeWindow *window)
 {
-	return window->next;
+	return (uint64_t) window->rewinds << WINDOW_NUMBER_BITS | window->next;
 }
 
 bool
@@ -99,21 +152,27 @@ de_window_is_full(const DeWindow *window)
 }
 
 /*
- * Appends an entry.
+ * Appends an entry, or hands over once more what a rewind went back over.
  */
 void
 de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t bytes,
-			  uint16_t overhead)
+			  uint32_t overhead)
 {
 	WindowEntry *entry = WINDOW_ENTRY(window, window->next);
 
 	Assert(!de_window_is_full(window));
 	Assert(id > window->position);
+	Assert(window->next == window->end || entry->id == id);
+	/* an id that was not there before the rewind: none can come, or nothing behind is known */
+	if (window->next < window->end && entry->id != id)
+		window->end = window->next;
 	entry->id = id;
 	entry->created_at = created_at;
 	entry->bytes = bytes;
 	entry->overhead = overhead;
 	entry->acked = false;
+	if (window->next == window->end)
+		window->end++;
 	window->next++;
 	window->position = id;
 	window->unacked++;
@@ -127,6 +186,7 @@ void
 de_window_advance(DeWindow *window, int64_t position)
 {
 	Assert(position >= window->position);
+	de_window_skip(window, position);
 	window->position = position;
 }
 
@@ -136,28 +196,49 @@ de_window_advance(DeWindow *window, int64_t position)
 bool
 de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes)
 {
-	WindowEntry *entry;
+	WindowEntry *entry = window_find(window, token);
 
-	if (token < window->first || token >= window->next)
-		return false;
-	entry = WINDOW_ENTRY(window, token);
-	if (entry->acked)
+	if (entry == NULL)
 		return false;
 	entry->acked = true;
 	window->unacked--;
 	window->cost -= (size_t) entry->bytes + entry->overhead;
 	*bytes = entry->bytes;
-	while (window->first < window->next && WINDOW_ENTRY(window, window->first)->acked)
-		window->first++;
+	window_let_go(window);
 	return true;
 }
 
 int64_t
 de_window_id(const DeWindow *window, uint64_t token)
 {
-	if (token < window->first || token >= window->next || WINDOW_ENTRY(window, token)->acked)
-		return -1;
-	return WINDOW_ENTRY(window, token)->id;
+	const WindowEntry *entry = window_find(window, token);
+
+	return entry != NULL ? entry->id : -1;
+}
+
+/*
+ * The entry in flight that has this token, NULL = none.
+ */
+static WindowEntry *
+window_find(const DeWindow *window, uint64_t token)
+{
+	uint64_t	number = token & ((UINT64_C(1) << WINDOW_NUMBER_BITS) - 1);
+	const WindowEntry *entry = WINDOW_ENTRY(window, number);
+
+	if (token >> WINDOW_NUMBER_BITS != window->rewinds || number < window->first ||
+		number >= window->next || entry->acked)
+		return NULL;
+	return (WindowEntry *) entry;
+}
+
+/*
+ * Lets the acknowledged entries at the front go.
+ */
+static void
+window_let_go(DeWindow *window)
+{
+	while (window->first < window->next && WINDOW_ENTRY(window, window->first)->acked)
+		window->first++;
 }
 
 /*

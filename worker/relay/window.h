@@ -27,6 +27,15 @@ extern void de_window_destroy(DeWindow *window);
 extern void de_window_reset(DeWindow *window, int64_t position);
 
 /*
+ * All that is in flight is to be handed over once more: the position falls back
+ * to the acknowledged one.  What was acknowledged behind that is remembered:
+ * de_window_skip is true, and moves the position over it, when "id", the next
+ * event by its id, is such a one.  Tokens given out before hit nothing.
+ */
+extern void de_window_rewind(DeWindow *window);
+extern bool de_window_skip(DeWindow *window, int64_t id);
+
+/*
  * The token that the next de_window_add will use, and whether there is room.
  */
 extern uint64_t de_window_next_token(const DeWindow *window);
@@ -38,7 +47,7 @@ extern bool de_window_is_full(const DeWindow *window);
  * de_window_cost adds up.
  */
 extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t bytes,
-						  uint16_t overhead);
+						  uint32_t overhead);
 
 /* Every id up to "position" is an entry, or there is no such event. */
 extern void de_window_advance(DeWindow *window, int64_t position);

@@ -1,0 +1,76 @@
+# What the library acknowledges though the broker has refused it.
+#
+# Guards against: an event lost because the request behind it, already on its way, was stored.  The
+# development broker does on demand what Kafka does when a producer is new to a partition (see
+# 020_several_brokers.pl, which has to wait for the right moment).
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use DurableEvent::Node;
+use DurableEvent::Util qw(json_decode run_ok test_dir wait_until);
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use constant NOT_ENOUGH_REPLICAS => 19;
+
+my ($in, $out) = ('', '');
+my $broker = IPC::Run::start([ test_dir() . '/broker/broker', '-t', 'events:1' ],
+	'<', \$in, '>', \$out, IPC::Run::timeout(120));
+
+# The broker's next line; after a command if one is given.
+sub answer
+{
+	my ($command) = @_;
+	$in .= "$command\n" if defined $command;
+	$broker->pump until $out =~ s/^(.*)\n//;
+	return $1;
+}
+
+my ($bootstrap) = answer() =~ /^BOOTSTRAP (.*)/;
+my $node = DurableEvent::Node->create('main', bootstrap => $bootstrap);
+
+sub sql { return $node->safe_psql('postgres', @_); }
+
+sub arrived
+{
+	return join ' ', map { json_decode($_)->{n} } split /\n/,
+	  run_ok('kcat', '-b', $bootstrap, '-C', '-t', 'events', '-e', '-q');
+}
+
+sub hand_over
+{
+	my ($n) = @_;
+	$node->publish('thing', 'k', { n => $n });
+	$node->wait_query('SELECT read_id = drawn_id FROM durable_event.stat_relay', "event $n in flight");
+	return;
+}
+
+sql("INSERT INTO durable_event.event_type (name, topic) VALUES ('thing', 'events')");
+$node->publish('thing', 'k', { n => 0 });
+ok($node->flush, 'the producer has its connections');
+
+# so that the next request is on its way before the refusal is known
+is(answer('rtt 1500'), 'OK', 'slow answers');
+is(answer('refuse 1 ' . NOT_ENOUGH_REPLICAS), 'OK', 'the first of which is a refusal');
+my $position = $node->log_position;
+hand_over(1);
+hand_over(2);
+$node->wait_query(
+	q{SELECT last_error LIKE '%acknowledged without an offset%' FROM durable_event.stat_relay},
+	'the acknowledgement to be doubted');
+like(arrived(), qr/^0 2/, 'the second was stored without the first');
+is(answer('rtt 0'), 'OK', 'answers as usual');
+ok($node->flush, 'flush');
+is(arrived(), '0 2 1 2', 'all is sent again, in order');
+my $failures = () = $node->log_since($position) =~ /could not send events to Kafka/g;
+is($failures, 1, 'and told');
+
+$node->stop('fast');
+undef $in;
+$broker->kill_kill;
+done_testing();
