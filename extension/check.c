@@ -204,6 +204,11 @@ check_relay(Check *check, bool served)
 						  "It needs a background worker slot: see max_worker_processes and the server log.");
 			break;
 	}
+	if (report.pid != 0 && report.outbox_error.at != 0)
+		check_row(check, "outbox", "error", report.outbox_error.text,
+				  "Free disk space, or end the session that holds the lock; the relay tries again by itself and sends meanwhile what it can.");
+	else if (report.pid != 0)
+		check_row(check, "outbox", "ok", NULL, NULL);
 }
 
 /*

@@ -61,6 +61,7 @@ de_relay_get_report(DeDatabase *db, DeRelayReport *report)
 	report->state = db->relay_state;
 	report->state_since = db->relay_state_since;
 	report->error = db->relay_error;
+	report->outbox_error = db->outbox_error;
 	report->last_acked_at = db->last_acked_at;
 	report->oldest_unacked_at = db->oldest_unacked_at;
 	SpinLockRelease(&db->mutex);

@@ -17,6 +17,7 @@ typedef struct DeRelayReport
 	DeRelayState state;
 	TimestampTz state_since;
 	DeLastError error;
+	DeLastError outbox_error;	/* at 0 = all is well */
 	TimestampTz last_acked_at;
 	TimestampTz oldest_unacked_at;
 } DeRelayReport;

@@ -131,6 +131,15 @@ de_compat_create_wait_event_set(MemoryContext context, int nevents)
 	reindex_relation((relid), (flags), (params))
 #endif
 
+/* shortens one fork of a relation; the present length came as an argument in 18 */
+#if PG_VERSION_NUM >= 180000
+#define de_compat_truncate_fork(smgr, fork, from, to) \
+	smgrtruncate((smgr), (fork), 1, (from), (to))
+#else
+#define de_compat_truncate_fork(smgr, fork, from, to) \
+	((void) (from), smgrtruncate((smgr), (fork), 1, (to)))
+#endif
+
 /* one function for all kinds of objects came in 16 */
 #if PG_VERSION_NUM >= 160000
 #define de_compat_database_ownercheck(dboid, roleid) \

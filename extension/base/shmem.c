@@ -324,6 +324,21 @@ de_relay_report_error(DeDatabase *db, const char *text)
 }
 
 /*
+ * The relay says what it cannot do in the outbox just now; NULL = all is well.
+ */
+void
+de_relay_report_outbox(DeDatabase *db, const char *text)
+{
+	DeLastError error = {0};
+
+	if (text != NULL)
+		last_error_fill(&error, text);
+	SpinLockAcquire(&db->mutex);
+	db->outbox_error = error;
+	SpinLockRelease(&db->mutex);
+}
+
+/*
  * Makes an error of now, cut between characters.  Outside of any spinlock: what
  * looks at characters may take its time, or one day throw.
  */

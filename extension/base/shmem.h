@@ -114,6 +114,7 @@ typedef struct DeDatabase
 	DeRelayState relay_state;
 	TimestampTz relay_state_since;
 	DeLastError relay_error;
+	DeLastError outbox_error;	/* what the relay cannot do in the outbox just now */
 	TimestampTz last_acked_at;
 	TimestampTz oldest_unacked_at;	/* created_at of the oldest event in flight; 0 = none */
 } DeDatabase;
@@ -202,6 +203,7 @@ extern bool de_database_is_held(Oid dboid);
 /* Relay's report about itself; detail may be NULL (keeps the last error). */
 extern void de_relay_report_state(DeDatabase *db, DeRelayState state);
 extern void de_relay_report_error(DeDatabase *db, const char *text);
+extern void de_relay_report_outbox(DeDatabase *db, const char *text);
 
 /* A free group entry claimed for this process; NULL when max_groups are in use. */
 extern DeGroupStatus *de_group_status_claim(Oid dboid, const char *name, int proxy_index);

@@ -45,10 +45,11 @@ typedef struct DeOutboxBatch
  * Reads the events with after < id <= upto, oldest first, into "batch" (all
  * memory in the current memory context), stopping after max_events or
  * max_bytes (at least one event is read).  Needs a transaction and an active
- * snapshot taken after de_horizon_safe() returned "upto".  Throws
- * undefined_table when the extension is not there.
+ * snapshot taken after de_horizon_safe() returned "upto".  Never waits for a
+ * lock: false, and nothing read, when somebody holds one that conflicts with
+ * reading a segment.  Throws undefined_table when the extension is not there.
  */
-extern void de_outbox_read(int64 after, int64 upto, int max_events,
+extern bool de_outbox_read(int64 after, int64 upto, int max_events,
 						   Size max_bytes, DeOutboxBatch *batch);
 
 /*

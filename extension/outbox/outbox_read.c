@@ -6,6 +6,12 @@
  * Ids of two segments overlap at a switch, so all are merged.  No planner,
  * triggers or rights are involved.
  *
+ * No lock is waited for, nor is one that REINDEX or VACUUM FULL takes an error:
+ * the relay tries again a moment later, with its producer as it is.  A segment
+ * that is locked cannot be left out, since nobody can say that it has no events
+ * in the range.  TOAST tables are locked when the first value that lies in one
+ * is met, as most events have none.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -14,6 +20,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "executor/tuptable.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -22,13 +29,15 @@
 #include "extension/base/compat.h"
 #include "extension/outbox/segment.h"
 
+static bool read_needs_toast(TupleTableSlot *slot);
+static bool read_lock_toast(Oid toastid);
 static void read_event(TupleTableSlot *slot, DeOutboxBatch *batch);
 static const char *read_bytes(TupleTableSlot *slot, int attr, int *len);
 
 /*
  * Reads committed events in the order of their ids; see outbox.h.
  */
-void
+bool
 de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutboxBatch *batch)
 {
 	Relation	rels[DE_SEGMENTS];
@@ -36,8 +45,11 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 	IndexScanDesc scans[DE_SEGMENTS];
 	TupleTableSlot *slots[DE_SEGMENTS];
 	int64		heads[DE_SEGMENTS]; /* id in slots[i]; PG_INT64_MAX = at the end */
+	bool		toast_locked[DE_SEGMENTS] = {false};
 	ScanKeyData keys[2];
 	Snapshot	snapshot = GetActiveSnapshot();
+	int			opened = 0;
+	bool		locked = false;
 
 	batch->n = 0;
 	batch->max = Min(max_events, 64);
@@ -47,17 +59,21 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 
 	ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
-	for (int i = 0; i < DE_SEGMENTS; i++)
+	for (int i = 0; i < DE_SEGMENTS && !locked; i++)
 	{
-		rels[i] = de_segment_open(i, AccessShareLock);
-		indexes[i] = index_open(de_segment_index(rels[i]), AccessShareLock);
+		if (!de_segment_try_open(i, AccessShareLock, &rels[i], &indexes[i]))
+		{
+			locked = true;
+			break;
+		}
+		opened++;
 		slots[i] = table_slot_create(rels[i], NULL);
 		scans[i] = de_compat_index_beginscan(rels[i], indexes[i], snapshot, 2);
 		index_rescan(scans[i], keys, 2, NULL, 0);
 		heads[i] = PG_INT64_MIN;	/* not looked at yet */
 	}
 
-	for (;;)
+	while (!locked)
 	{
 		int			first = -1;
 
@@ -82,21 +98,73 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 			batch->upto = batch->events[batch->n - 1].id;
 			break;
 		}
+		slot_getallattrs(slots[first]);
+		if (!toast_locked[first] && read_needs_toast(slots[first]))
+		{
+			if (!read_lock_toast(rels[first]->rd_rel->reltoastrelid))
+			{
+				locked = true;
+				if (batch->n > 0)
+					batch->upto = batch->events[batch->n - 1].id;
+				break;
+			}
+			toast_locked[first] = true;
+		}
 		read_event(slots[first], batch);
 		heads[first] = PG_INT64_MIN;
 	}
 
-	for (int i = 0; i < DE_SEGMENTS; i++)
+	for (int i = 0; i < opened; i++)
 	{
 		index_endscan(scans[i]);
 		ExecDropSingleTupleTableSlot(slots[i]);
 		index_close(indexes[i], AccessShareLock);
 		table_close(rels[i], AccessShareLock);
 	}
+	return !locked || batch->n > 0;
 }
 
 /*
- * Copies the row in the slot to the end of the batch.
+ * Does any value of the row lie in the TOAST table?
+ */
+static bool
+read_needs_toast(TupleTableSlot *slot)
+{
+	for (int attr = ATTR_EVENT_TYPE; attr <= ATTR_PAYLOAD; attr++)
+	{
+		if (!slot->tts_isnull[attr - 1] &&
+			VARATT_IS_EXTERNAL(DatumGetPointer(slot->tts_values[attr - 1])))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Locks a TOAST table and its indexes until the end of the transaction; false
+ * without waiting when somebody holds a lock that conflicts.
+ */
+static bool
+read_lock_toast(Oid toastid)
+{
+	Relation	rel;
+	List	   *indexes;
+	ListCell   *cell;
+
+	if (!ConditionalLockRelationOid(toastid, AccessShareLock))
+		return false;
+	rel = table_open(toastid, NoLock);
+	indexes = RelationGetIndexList(rel);
+	table_close(rel, NoLock);
+	foreach(cell, indexes)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Copies the row in the slot, deformed, to the end of the batch.
  */
 static void
 read_event(TupleTableSlot *slot, DeOutboxBatch *batch)
@@ -110,7 +178,6 @@ read_event(TupleTableSlot *slot, DeOutboxBatch *batch)
 	}
 	event = &batch->events[batch->n++];
 
-	slot_getallattrs(slot);
 	event->id = DatumGetInt64(slot->tts_values[ATTR_ID - 1]);
 	event->event_id = *DatumGetUUIDP(slot->tts_values[ATTR_EVENT_ID - 1]);
 	event->created_at = DatumGetTimestampTz(slot->tts_values[ATTR_CREATED_AT - 1]);

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/smgr.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -35,6 +36,7 @@
 #include "extension/outbox/segment.h"
 
 static bool segment_lock_conditionally(Oid relid);
+static void segment_drop_free_space_map(Relation rel);
 static bool segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before);
 
 /*
@@ -48,9 +50,14 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 	int			current = (int) pg_atomic_read_u32(&db->current_segment);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&db->current_since);
-	Relation	rel = de_segment_open(current, AccessShareLock);
-	int64		bytes = de_segment_bytes(rel);
+	Relation	rel;
+	Relation	index;
+	int64		bytes;
 
+	if (!de_segment_try_open(current, AccessShareLock, &rel, &index))
+		return false;
+	bytes = de_segment_bytes(rel);
+	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	if (bytes > 0 &&
 		(bytes >= (int64) de_segment_size * 1024 * 1024 ||
@@ -58,7 +65,8 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 	{
 		int			next = (current + 1) % DE_SEGMENTS;
 
-		rel = de_segment_open(next, AccessShareLock);
+		if (!de_segment_try_open(next, AccessShareLock, &rel, &index))
+			return false;
 		if (RelationGetNumberOfBlocks(rel) == 0)
 		{
 			pg_atomic_write_u64(&db->current_since, (uint64) now);
@@ -66,6 +74,7 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 			current = next;
 			DE_KILL_POINT("relay-after-advance");
 		}
+		index_close(index, AccessShareLock);
 		table_close(rel, AccessShareLock);
 	}
 
@@ -121,21 +130,19 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 	Oid			relid;
 	Oid			toastid;
 	TimestampTz created_at = 0;
-	int64		last;
+	int64		last = 0;
+	bool		empty;
 
 	/* a cheap look first: without the lock that keeps others out */
-	rel = de_segment_open(segment, AccessShareLock);
-	if (RelationGetNumberOfBlocks(rel) == 0)
-	{
-		table_close(rel, AccessShareLock);
+	if (!de_segment_try_open(segment, AccessShareLock, &rel, &index))
 		return false;
-	}
-	index = index_open(de_segment_index(rel), AccessShareLock);
-	last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
-	index_close(index, AccessShareLock);
+	empty = RelationGetNumberOfBlocks(rel) == 0;
+	if (!empty)
+		last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
 	relid = RelationGetRelid(rel);
+	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	if (last > stored || created_at > before)
+	if (empty || last > stored || created_at > before)
 		return false;
 
 	if (!segment_lock_conditionally(relid))
@@ -155,12 +162,14 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 	DE_KILL_POINT("relay-after-segment-lock");
 	CheckTableNotInUse(rel, "empty outbox segment");
 	toastid = rel->rd_rel->reltoastrelid;
+	segment_drop_free_space_map(rel);
 	de_compat_set_new_relfilenode(rel);
 	DE_KILL_POINT("relay-after-new-file");
 	if (OidIsValid(toastid))
 	{
 		Relation	toast = table_open(toastid, AccessExclusiveLock);
 
+		segment_drop_free_space_map(toast);
 		de_compat_set_new_relfilenode(toast);
 		table_close(toast, NoLock);
 	}
@@ -171,4 +180,26 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 			(errmsg_internal("durable_event emptied outbox segment %d up to id %lld",
 							 segment, (long long) last)));
 	return true;
+}
+
+/*
+ * Gives the space of a relation's free space map back at once, not only when
+ * the transaction has committed.  The new files need a block for each index, and
+ * on a disk that is full there may be none but these: then nothing could ever
+ * be emptied, though it is what would make room.  The map goes with the old
+ * files anyway; should the transaction fail, it is only a hint that is missing.
+ */
+static void
+segment_drop_free_space_map(Relation rel)
+{
+	SMgrRelation smgr = RelationGetSmgr(rel);
+	ForkNumber	fork = FSM_FORKNUM;
+	BlockNumber from;
+	BlockNumber to = 0;
+
+	if (!smgrexists(smgr, fork))
+		return;
+	from = smgrnblocks(smgr, fork);
+	if (from > to)
+		de_compat_truncate_fork(smgr, &fork, &from, &to);
 }

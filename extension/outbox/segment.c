@@ -128,6 +128,45 @@ segment_check(Relation rel)
 }
 
 /*
+ * Opens a segment and its index on id without waiting for a lock; see
+ * segment.h.
+ */
+bool
+de_segment_try_open(int segment, LOCKMODE lockmode, Relation *rel, Relation *index)
+{
+	for (;;)
+	{
+		Oid			relid = segment_oid(segment);
+		Oid			indexid;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!ConditionalLockRelationOid(relid, lockmode))
+			return false;
+		/* as above: taking a lock may tell us that the name means another one */
+		if (segment_oid(segment) != relid)
+		{
+			UnlockRelationOid(relid, lockmode);
+			continue;
+		}
+		*rel = table_open(relid, NoLock);
+		segment_check(*rel);
+		indexid = de_segment_index(*rel);
+		if (!ConditionalLockRelationOid(indexid, lockmode))
+		{
+			table_close(*rel, lockmode);
+			return false;
+		}
+		if (de_segment_index(*rel) == indexid)
+		{
+			*index = index_open(indexid, NoLock);
+			return true;
+		}
+		UnlockRelationOid(indexid, lockmode);
+		table_close(*rel, lockmode);
+	}
+}
+
+/*
  * OID of a segment's index on id; see segment.h.
  */
 Oid

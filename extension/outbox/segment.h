@@ -39,6 +39,12 @@ enum
 extern Relation de_segment_open(int segment, LOCKMODE lockmode);
 
 /*
+ * The same with its index on id, without waiting: false when somebody holds a
+ * lock on either that conflicts.
+ */
+extern bool de_segment_try_open(int segment, LOCKMODE lockmode, Relation *rel, Relation *index);
+
+/*
  * OID of the plain index on id of a segment that is open; throws
  * undefined_object if it has none that is valid.
  */

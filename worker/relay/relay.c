@@ -7,10 +7,11 @@
  * (worker.c).  A turn of its loop:
  *
  *		wait for {latch, producer, timeout}
- *		take acknowledgements, mind the producer			(sender.c)
- *		look again at identity and registered types			(when they changed)
- *		read the next batch up to the horizon, hand it over
- *		bring shared memory up to date, store progress, rotate
+ *		take acknowledgements, mind the producer			(sender.c, link.c)
+ *		read the configuration again						(when it changed)
+ *		read the next batch up to the horizon, hand it over	(feed.c)
+ *		bring shared memory up to date
+ *		store progress, rotate								(upkeep.c)
  *
  * Which transactions there are: reading the configuration, reading a batch,
  * storing progress, rotating; each is short, and none is open while anything
@@ -18,10 +19,7 @@
  *
  * G2	Progress is stored of what is acknowledged only, and a start begins
  *		after it.
- * G3	Ids are commit order, batches are read and handed over by id, the
- *		sender keeps it.
- * G5	Nothing is read before de_horizon_safe() has flushed its commit.
- * G6	After a crash the window in flight and PROGRESS_INTERVAL_MS of
+ * G6	After a crash the window in flight and a fraction of a second of
  *		acknowledged events are sent again.
  *
  * Identity.  Nothing is sent unless durable_event.source is the one stored in
@@ -40,36 +38,24 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/ipc.h"
-#include "utils/memutils.h"
 
 #include "extension/base/catalog.h"
 #include "extension/base/clock.h"
 #include "extension/base/config_change.h"
 #include "extension/base/guc.h"
 #include "extension/base/identity.h"
-#include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
-#include "extension/outbox/outbox.h"
 #include "extension/outbox/progress.h"
 #include "worker/base/settings.h"
 #include "worker/kafka/kafka.h"
+#include "worker/life/attempt.h"
 #include "worker/life/worker.h"
+#include "worker/relay/feed.h"
 #include "worker/relay/sender.h"
 #include "worker/relay/topic.h"
-
-/* One read: enough to make its fixed cost small beside it, a fraction of a second of sending. */
-#define RELAY_BATCH_EVENTS 10000
-#define RELAY_BATCH_BYTES (4 * 1024 * 1024)
-
-/* What a crash repeats besides the window; each costs a transaction. */
-#define PROGRESS_INTERVAL_MS 250
-
-/* Age and retention of segments pass without any event. */
-#define ROTATE_IDLE_INTERVAL_MS 5000
+#include "worker/relay/upkeep.h"
 
 /* With DDL waiting for us to be gone, acknowledgements get this long. */
 #define RELAY_HELD_DRAIN_MS 500
@@ -90,55 +76,47 @@ static const DeSetting relay_settings[] = {
 	DE_NUMBER_SETTING(de_topic_replication_factor)
 };
 
-typedef enum RelayPump
-{
-	RELAY_PUMP_IDLE,			/* nothing to read */
-	RELAY_PUMP_BLOCKED,			/* something to send, when the sender can */
-	RELAY_PUMP_MORE				/* go on at once */
-} RelayPump;
+/* Somebody's lock is in the way. */
+#define RELAY_LOCKED_RETRY_MS 100
 
 typedef struct Relay
 {
 	DeDatabase *db;
 	DeTopics   *topics;
 	DeSender   *sender;
-	MemoryContext batch_context;
-	DeOutboxBatch batch;
-	int			next;			/* first event of the batch not handed over */
-	uint32		rewinds;		/* of the sender, when the batch was read */
-
+	DeFeed	   *feed;
+	DeUpkeep   *upkeep;
 	DeSettings *settings;
 	Oid			extension;		/* as last seen; InvalidOid = absent */
 	Oid			began;			/* that the position in memory is of */
-	bool		look;			/* configuration must be read again */
+	bool		configure;		/* configuration must be read again */
 	bool		sending;		/* configured, not paused */
-
-	int64		stored;			/* progress as stored */
-	int64		store_at;		/* not before */
-	int64		rotated;		/* progress when rotation last had nothing to do */
-	int64		rotate_at;
+	DeRelayState obstacle;		/* what keeps it from sending; RUNNING = nothing */
 } Relay;
 
-static Relay relay;
+/* What reading the configuration finds out. */
+typedef struct RelayFound
+{
+	DeRelayState obstacle;
+	Oid			extension;
+	Oid			began;
+	bool		begin;			/* what is in memory is of another extension, or nothing yet */
+	int64		stored;			/* progress, to begin after */
+} RelayFound;
 
-/* what the error context shows; NULL = nothing */
-static const DeOutboxEvent *relay_event = NULL;
+static Relay relay = {.obstacle = DE_RELAY_STARTING};
 
 static void relay_begin(void);
-static void relay_look(void);
-static DeRelayState relay_look_inside(bool *begin);
-static RelayPump relay_pump(void);
-static bool relay_read(int64 upto);
+static void relay_configure(void);
+static void relay_configure_work(void *arg);
+static DeRelayState relay_find_obstacle(RelayFound *found);
+static void relay_set_obstacle(DeRelayState obstacle);
+static DeFeedResult relay_feed(void);
 static void relay_report_state(void);
-static void relay_store(bool now);
-static void relay_rotate(void);
-static long relay_timeout(RelayPump pumped);
+static long relay_timeout(DeFeedResult fed);
 static void relay_drain(void);
 static void relay_on_exit(int code, Datum arg);
 static void relay_error_callback(void *arg);
-
-/* What keeps it from sending, as relay_look found; DE_RELAY_RUNNING = nothing. */
-static DeRelayState relay_obstacle = DE_RELAY_STARTING;
 
 /*
  * Entry point of the relay.
@@ -153,13 +131,13 @@ de_relay_main(Datum main_arg)
 
 	while (!de_worker_stopping())
 	{
-		RelayPump	pumped = RELAY_PUMP_IDLE;
+		DeFeedResult fed = DE_FEED_IDLE;
 
 		if (de_worker_wait(de_sender_wait_set(relay.sender), timeout, NULL) &&
 			de_settings_changed(relay.settings))
 		{
 			de_sender_reconfigure(relay.sender);
-			relay.look = true;
+			relay.configure = true;
 		}
 		/* awake: publishers need not call */
 		if (pg_atomic_read_u32(&relay.db->relay_asleep) != 0)
@@ -169,17 +147,20 @@ de_relay_main(Datum main_arg)
 
 		de_sender_run(relay.sender);
 		/* both in turn: each call takes its news */
-		relay.look |= de_config_changed(DE_CONFIG_RELAY_STATE);
-		relay.look |= de_config_changed(DE_CONFIG_EVENT_TYPE);
-		if (relay.look || !OidIsValid(relay.extension))
-			relay_look();
+		relay.configure |= de_config_changed(DE_CONFIG_RELAY_STATE);
+		relay.configure |= de_config_changed(DE_CONFIG_EVENT_TYPE);
+		if ((relay.configure || !OidIsValid(relay.extension)) &&
+			de_upkeep_is_due(relay.upkeep, DE_CHORE_CONFIGURE))
+			relay_configure();
 		if (relay.sending)
-			pumped = relay_pump();
+			fed = relay_feed();
 		de_sender_report(relay.sender);
 		relay_report_state();
-		relay_store(false);
-		relay_rotate();
-		timeout = relay_timeout(pumped);
+		if (OidIsValid(relay.began))
+			relay.configure |= !de_upkeep_store(relay.upkeep, relay.began,
+												de_sender_acked(relay.sender), false) ||
+				!de_upkeep_rotate(relay.upkeep, relay.began);
+		timeout = relay_timeout(fed);
 	}
 
 	relay_drain();
@@ -195,94 +176,79 @@ static void
 relay_begin(void)
 {
 	static ErrorContextCallback callback;
+	MemoryContext context = de_worker->context;
 
 	relay.db = de_worker->db;
-	relay.batch_context = AllocSetContextCreate(de_worker->context, "durable_event relay batch",
-												ALLOCSET_DEFAULT_SIZES);
-	relay.topics = de_topics_create(de_worker->context);
-	relay.sender = de_sender_create(relay.db, de_worker->context, relay.topics);
+	relay.topics = de_topics_create(context);
+	relay.sender = de_sender_create(relay.db, context, relay.topics);
+	relay.feed = de_feed_create(context, relay.db, relay.sender);
+	relay.upkeep = de_upkeep_create(context, relay.db);
 	/* pitfall 7: before there is a producer to let go of */
 	before_shmem_exit(relay_on_exit, (Datum) 0);
 	callback.callback = relay_error_callback;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	relay.settings = de_settings_note(de_worker->context, relay_settings,
-									  lengthof(relay_settings));
-	relay.look = true;
+	relay.settings = de_settings_note(context, relay_settings, lengthof(relay_settings));
+	relay.configure = true;
 }
 
 /*
- * Reads the configuration and decides whether to send.
+ * Reads the configuration and decides whether to send.  A table that somebody
+ * has locked is read as soon as he is done; until then all goes on as before.
+ * Any other error ends the process.
  */
 static void
-relay_look(void)
+relay_configure(void)
 {
-	DeRelayState obstacle;
-	bool		begin = false;
+	RelayFound	found = {.extension = relay.extension, .began = relay.began};
+	DeFailure	failure;
 
-	relay.look = false;
-	de_worker_start_transaction("reading the configuration");
-	obstacle = relay_look_inside(&begin);
-	de_worker_commit_transaction();
-
-	if (begin)
+	if (!de_worker_attempt("reading the configuration", true, relay_configure_work, &found,
+						   &failure))
 	{
-		de_sender_begin(relay.sender, relay.stored);
-		pg_atomic_write_u64(&relay.db->stored_id, (uint64) relay.stored);
-		relay.rotated = -1;
+		if (failure.sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ereport(ERROR,
+					(errcode(failure.sqlerrcode),
+					 errmsg("could not read the configuration of durable_event"),
+					 errdetail("%s", failure.message)));
+		de_upkeep_failed(relay.upkeep, DE_CHORE_CONFIGURE, failure.message);
+		relay.configure = true;
+		return;
 	}
-	relay.sending = obstacle == DE_RELAY_RUNNING;
-	/* paused, a producer stays: what is in flight is not taken back */
-	de_sender_enable(relay.sender, relay.sending || obstacle == DE_RELAY_PAUSED);
-
-	if (obstacle != relay_obstacle)
+	de_upkeep_done(relay.upkeep, DE_CHORE_CONFIGURE);
+	relay.configure = false;
+	relay.extension = found.extension;
+	relay.began = found.began;
+	if (found.begin)
 	{
-		switch (obstacle)
-		{
-			case DE_RELAY_UNCONFIGURED:
-				ereport(LOG,
-						(errmsg("durable_event relay sends nothing until durable_event.%s is set",
-								de_source[0] == '\0' ? "source" : "bootstrap_servers")));
-				break;
-			case DE_RELAY_SOURCE_MISMATCH:
-				ereport(LOG,
-						(errmsg("durable_event relay is paused: this database holds the events of another source"),
-						 errhint("If it is to publish as \"%s\" from now on, call durable_event.adopt().",
-								 de_source)));
-				break;
-			case DE_RELAY_PAUSED:
-				ereport(LOG,
-						(errmsg("durable_event relay is paused")));
-				break;
-			case DE_RELAY_RUNNING:
-				if (relay_obstacle != DE_RELAY_STARTING && relay_obstacle != DE_RELAY_NO_EXTENSION)
-					ereport(LOG,
-							(errmsg("durable_event relay goes on")));
-				break;
-			default:
-				break;
-		}
-		relay_obstacle = obstacle;
+		de_sender_begin(relay.sender, found.stored);
+		de_upkeep_begin(relay.upkeep, found.stored);
 	}
+	relay_set_obstacle(found.obstacle);
+}
+
+static void
+relay_configure_work(void *arg)
+{
+	RelayFound *found = arg;
+
+	found->obstacle = relay_find_obstacle(found);
 }
 
 /*
- * The part in the transaction: what keeps us from sending (DE_RELAY_RUNNING =
- * nothing).  "begin" is set when what is in memory is of another extension, or
- * there is nothing yet: then the stored position was loaded.
+ * What keeps us from sending; DE_RELAY_RUNNING = nothing.
  */
 static DeRelayState
-relay_look_inside(bool *begin)
+relay_find_obstacle(RelayFound *found)
 {
 	DeRelayStateRow row;
-	Oid			extension = de_extension_lock();
 
 	/* pitfall 12: absent at our start, dropped since, or made again */
-	relay.extension = extension;
-	if (!OidIsValid(extension))
+	found->extension = de_extension_lock();
+	if (!OidIsValid(found->extension))
 	{
-		relay.began = InvalidOid;
+		found->began = InvalidOid;
 		return DE_RELAY_NO_EXTENSION;
 	}
 
@@ -294,91 +260,77 @@ relay_look_inside(bool *begin)
 		return DE_RELAY_SOURCE_MISMATCH;
 	if (row.source == NULL)
 		de_state_store_source(de_source);
-	de_topics_load(relay.topics);
-	if (extension != relay.began)
+	if (found->extension != found->began)
 	{
 		de_horizon_derive(relay.db);
-		relay.stored = de_progress_load();
-		relay.began = extension;
-		*begin = true;
+		found->stored = de_progress_load();
+		found->began = found->extension;
+		found->begin = true;
 	}
+	/* last, since it changes what is in memory */
+	de_topics_load(relay.topics);
 	return row.paused ? DE_RELAY_PAUSED : DE_RELAY_RUNNING;
 }
 
 /*
- * Hands over as much as there is and the sender takes, at most one batch.
+ * Sends or does not, and says so when that changes.
  */
-static RelayPump
-relay_pump(void)
+static void
+relay_set_obstacle(DeRelayState obstacle)
 {
-	DeOutboxBatch *batch = &relay.batch;
+	relay.sending = obstacle == DE_RELAY_RUNNING;
+	/* paused, a producer stays: what is in flight is not taken back */
+	de_sender_enable(relay.sender, relay.sending || obstacle == DE_RELAY_PAUSED);
 
-	/* after a rewind the rest of the batch is not what comes next */
-	if (relay.rewinds != de_sender_rewinds(relay.sender))
+	if (obstacle == relay.obstacle)
+		return;
+	switch (obstacle)
 	{
-		batch->n = 0;
-		relay.next = 0;
-		relay.rewinds = de_sender_rewinds(relay.sender);
+		case DE_RELAY_UNCONFIGURED:
+			ereport(LOG,
+					(errmsg("durable_event relay sends nothing until durable_event.%s is set",
+							de_source[0] == '\0' ? "source" : "bootstrap_servers")));
+			break;
+		case DE_RELAY_SOURCE_MISMATCH:
+			ereport(LOG,
+					(errmsg("durable_event relay is paused: this database holds the events of another source"),
+					 errhint("If it is to publish as \"%s\" from now on, call durable_event.adopt().",
+							 de_source)));
+			break;
+		case DE_RELAY_PAUSED:
+			ereport(LOG,
+					(errmsg("durable_event relay is paused")));
+			break;
+		case DE_RELAY_RUNNING:
+			if (relay.obstacle != DE_RELAY_STARTING && relay.obstacle != DE_RELAY_NO_EXTENSION)
+				ereport(LOG,
+						(errmsg("durable_event relay goes on")));
+			break;
+		default:
+			break;
 	}
-
-	if (relay.next >= batch->n)
-	{
-		int64		safe;
-
-		if (!de_sender_has_credit(relay.sender))
-			return RELAY_PUMP_BLOCKED;
-		safe = (int64) de_horizon_safe(relay.db);
-		safe = Min(safe, de_sender_limit(relay.sender));
-		if (safe <= de_sender_position(relay.sender))
-			return RELAY_PUMP_IDLE;
-		if (!relay_read(safe))
-			return RELAY_PUMP_MORE;
-	}
-
-	while (relay.next < batch->n)
-	{
-		bool		taken;
-
-		relay_event = &batch->events[relay.next];
-		taken = de_sender_offer(relay.sender, relay_event);
-		relay_event = NULL;
-		if (!taken)
-			return RELAY_PUMP_BLOCKED;
-		relay.next++;
-	}
-	de_sender_advance(relay.sender, batch->upto);
-	DE_KILL_POINT("relay-after-hand-over");
-	return RELAY_PUMP_MORE;
+	relay.obstacle = obstacle;
 }
 
 /*
- * Reads the next batch; false if the extension is not the one it was.
+ * Reads and offers events, unless a lock was in the way a moment ago.
  */
-static bool
-relay_read(int64 upto)
+static DeFeedResult
+relay_feed(void)
 {
-	relay.batch.n = 0;
-	relay.next = 0;
-	MemoryContextReset(relay.batch_context);
+	DeFeedResult fed = DE_FEED_LOCKED;
 
-	/* the snapshot must be younger than the horizon (horizon.c, R6) */
-	de_worker_start_transaction("reading the outbox");
-	if (de_extension_lock() != relay.extension)
-	{
-		relay.look = true;
-		de_worker_commit_transaction();
-		relay_look();
-		return false;
-	}
-	MemoryContextSwitchTo(relay.batch_context);
-	de_outbox_read(de_sender_position(relay.sender), upto, RELAY_BATCH_EVENTS, RELAY_BATCH_BYTES,
-				   &relay.batch);
-	de_worker_commit_transaction();
-	DE_KILL_POINT("relay-after-read");
-	ereport(DEBUG1,
-			(errmsg_internal("durable_event relay read %d events up to id %lld", relay.batch.n,
-							 (long long) relay.batch.upto)));
-	return true;
+	if (!de_upkeep_is_due(relay.upkeep, DE_CHORE_READ))
+		return fed;
+	fed = de_feed_run(relay.feed, relay.extension);
+	if (fed == DE_FEED_LOCKED)
+		de_upkeep_failed(relay.upkeep, DE_CHORE_READ,
+						 "a lock is held on one of its segments, by REINDEX, VACUUM FULL or the like");
+	else
+		de_upkeep_done(relay.upkeep, DE_CHORE_READ);
+	if (fed == DE_FEED_GONE)
+		relay.configure = true;
+	return fed;
 }
 
 /*
@@ -388,7 +340,7 @@ static void
 relay_report_state(void)
 {
 	static DeRelayState reported = DE_RELAY_STARTING;
-	DeRelayState state = relay_obstacle;
+	DeRelayState state = relay.obstacle;
 
 	if (state == DE_RELAY_RUNNING && !de_sender_is_connected(relay.sender))
 		state = DE_RELAY_CONNECTING;
@@ -399,90 +351,27 @@ relay_report_state(void)
 }
 
 /*
- * Stores progress if it has moved and the last time is long enough ago ("now":
- * whenever it was).
- */
-static void
-relay_store(bool now)
-{
-	int64		acked = de_sender_acked(relay.sender);
-
-	if (!OidIsValid(relay.began) || acked <= relay.stored ||
-		(!now && de_monotonic_ms() < relay.store_at))
-		return;
-	DE_KILL_POINT("relay-after-acknowledgement");
-	de_worker_start_transaction("storing progress");
-	if (de_extension_lock() == relay.began)
-	{
-		de_progress_store(acked);
-		relay.stored = acked;
-		DE_KILL_POINT("relay-after-setval");
-	}
-	else
-		relay.look = true;
-	de_worker_commit_transaction();
-	DE_KILL_POINT("relay-after-store");
-	pg_atomic_write_u64(&relay.db->stored_id, (uint64) relay.stored);
-	relay.store_at = de_monotonic_ms() + PROGRESS_INTERVAL_MS;
-}
-
-/*
- * Moves segments on and empties what is published: when progress was stored,
- * and from time to time since segments also grow old.
- */
-static void
-relay_rotate(void)
-{
-	int64		now = de_monotonic_ms();
-	bool		emptied = false;
-
-	if (!OidIsValid(relay.extension) || !OidIsValid(relay.began) ||
-		(relay.rotated == relay.stored && now < relay.rotate_at))
-		return;
-
-	/* without a snapshot: emptying a table under one is refused */
-	SetCurrentStatementStartTimestamp();
-	pgstat_report_activity(STATE_RUNNING, "rotating outbox segments");
-	StartTransactionCommand();
-	if (de_extension_lock() == relay.began)
-		emptied = de_outbox_rotate(relay.db, relay.stored);
-	else
-		relay.look = true;
-	CommitTransactionCommand();
-	DE_KILL_POINT("relay-after-rotation");
-	pgstat_report_activity(STATE_IDLE, NULL);
-	MemoryContextSwitchTo(de_worker->scratch);
-
-	/* another one may be due */
-	if (!emptied)
-		relay.rotated = relay.stored;
-	relay.rotate_at = now + ROTATE_IDLE_INTERVAL_MS;
-}
-
-/*
  * How long to wait; 0 = not at all.
  */
 static long
-relay_timeout(RelayPump pumped)
+relay_timeout(DeFeedResult fed)
 {
-	long		timeout;
-	int64		safe;
+	long		timeout = Min(de_sender_timeout(relay.sender), DE_MAX_WAIT_MS);
 
-	if (pumped == RELAY_PUMP_MORE || relay.look)
+	if (relay.configure && !de_upkeep_is_due(relay.upkeep, DE_CHORE_CONFIGURE))
+		timeout = Min(timeout, RELAY_LOCKED_RETRY_MS);
+	else if (fed == DE_FEED_MORE || relay.configure)
 		return 0;
-	timeout = Min(de_sender_timeout(relay.sender), DE_MAX_WAIT_MS);
-	if (OidIsValid(relay.began) && de_sender_acked(relay.sender) > relay.stored)
-		timeout = Min(timeout, Max(relay.store_at - de_monotonic_ms(), 0));
-	if (!relay.sending || pumped == RELAY_PUMP_BLOCKED)
+	if (OidIsValid(relay.began))
+		timeout = Min(timeout, de_upkeep_timeout(relay.upkeep, de_sender_acked(relay.sender)));
+	if (fed == DE_FEED_LOCKED)
+		return Min(timeout, RELAY_LOCKED_RETRY_MS);
+	if (!relay.sending || fed == DE_FEED_BLOCKED)
 		return timeout;
 
 	/* see "Sleep" in the head of this file; the exchange is a full barrier */
 	pg_atomic_exchange_u32(&relay.db->relay_asleep, 1);
-	safe = (int64) de_horizon_safe(relay.db);
-	safe = Min(safe, de_sender_limit(relay.sender));
-	if (safe > de_sender_position(relay.sender))
-		return 0;
-	return timeout;
+	return de_feed_has_more(relay.feed) ? 0 : timeout;
 }
 
 /*
@@ -508,7 +397,8 @@ relay_drain(void)
 		de_sender_run(relay.sender);
 		de_sender_report(relay.sender);
 	}
-	relay_store(true);
+	if (OidIsValid(relay.began))
+		de_upkeep_store(relay.upkeep, relay.began, de_sender_acked(relay.sender), true);
 }
 
 /*
@@ -530,7 +420,9 @@ relay_on_exit(int code, Datum arg)
 static void
 relay_error_callback(void *arg)
 {
-	if (relay_event != NULL)
-		errcontext("outbox id %lld, event type \"%.*s\"", (long long) relay_event->id,
-				   relay_event->event_type_len, relay_event->event_type);
+	const DeOutboxEvent *event = de_feed_event(relay.feed);
+
+	if (event != NULL)
+		errcontext("outbox id %lld, event type \"%.*s\"", (long long) event->id,
+				   event->event_type_len, event->event_type);
 }

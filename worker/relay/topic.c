@@ -124,11 +124,12 @@ de_topics_load(DeTopics *topics)
 	DeTopic    *topic;
 	DeSpiUser	caller;
 
-	topics_reset(topics);
 	(void) de_relation_oid("event_type", RELKIND_RELATION, false);
 	de_spi_connect(&caller);
 	if (SPI_execute(topic_load_sql, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read event_type");
+	/* not before: somebody's lock on the table leaves all as it was */
+	topics_reset(topics);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
