@@ -10,37 +10,19 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
+use DurableEvent::Broker;
 use DurableEvent::Node;
-use DurableEvent::Util qw(json_decode run_ok test_dir wait_until);
-use IPC::Run;
-use PostgreSQL::Test::Utils;
+use DurableEvent::Util qw(json_decode);
 use Test::More;
 
 use constant NOT_ENOUGH_REPLICAS => 19;
 
-my ($in, $out) = ('', '');
-my $broker = IPC::Run::start([ test_dir() . '/broker/broker', '-t', 'events:1' ],
-	'<', \$in, '>', \$out, IPC::Run::timeout(120));
-
-# The broker's next line; after a command if one is given.
-sub answer
-{
-	my ($command) = @_;
-	$in .= "$command\n" if defined $command;
-	$broker->pump until $out =~ s/^(.*)\n//;
-	return $1;
-}
-
-my ($bootstrap) = answer() =~ /^BOOTSTRAP (.*)/;
-my $node = DurableEvent::Node->create('main', bootstrap => $bootstrap);
+my $broker = DurableEvent::Broker->new('-t', 'events:1');
+my $node = DurableEvent::Node->create('main', bootstrap => $broker->bootstrap);
 
 sub sql { return $node->safe_psql('postgres', @_); }
 
-sub arrived
-{
-	return join ' ', map { json_decode($_)->{n} } split /\n/,
-	  run_ok('kcat', '-b', $bootstrap, '-C', '-t', 'events', '-e', '-q');
-}
+sub arrived { return join ' ', map { json_decode($_)->{n} } $broker->payloads('events'); }
 
 sub hand_over
 {
@@ -55,8 +37,8 @@ $node->publish('thing', 'k', { n => 0 });
 ok($node->flush, 'the producer has its connections');
 
 # so that the next request is on its way before the refusal is known
-is(answer('rtt 1500'), 'OK', 'slow answers');
-is(answer('refuse 1 ' . NOT_ENOUGH_REPLICAS), 'OK', 'the first of which is a refusal');
+$broker->command('rtt 1500');
+$broker->command('refuse 1 ' . NOT_ENOUGH_REPLICAS);
 my $position = $node->log_position;
 hand_over(1);
 hand_over(2);
@@ -64,13 +46,11 @@ $node->wait_query(
 	q{SELECT last_error LIKE '%acknowledged without an offset%' FROM durable_event.stat_relay},
 	'the acknowledgement to be doubted');
 like(arrived(), qr/^0 2/, 'the second was stored without the first');
-is(answer('rtt 0'), 'OK', 'answers as usual');
+$broker->command('rtt 0');
 ok($node->flush, 'flush');
 is(arrived(), '0 2 1 2', 'all is sent again, in order');
 my $failures = () = $node->log_since($position) =~ /could not send events to Kafka/g;
 is($failures, 1, 'and told');
 
 $node->stop('fast');
-undef $in;
-$broker->kill_kill;
 done_testing();

@@ -11,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
-use DurableEvent::Kafka;
+use DurableEvent::Broker;
 use DurableEvent::Node;
 use DurableEvent::Util qw(wait_until);
 use IPC::Run;
@@ -19,10 +19,10 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $kafka = DurableEvent::Kafka->shared;
+my $broker = DurableEvent::Broker->new;
 my $node = DurableEvent::Node->create(
 	'main',
-	kafka => $kafka,
+	bootstrap => $broker->bootstrap,
 	settings => { 'durable_event.segment_size' => '2MB', 'durable_event.retention' => 0 });
 my $relay = $node->wait_for_worker('relay');
 
@@ -86,9 +86,6 @@ $node->publish('plain', 'k', { n => 2 });
 ok($node->flush, 'events are sent while event_type is locked');
 $session->query_safe('COMMIT');
 $node->wait_query(check_says('^ok'), 'the configuration to be read');
-$node->publish('later', 'k', {});
-ok($node->flush, 'and sent with the new configuration');
-is($kafka->topics->{ $node->topic('later') }, 5, 'as it says');
 same_relay('by the same relay');
 $session->quit;
 
@@ -117,8 +114,12 @@ SKIP:
 	ok($node->flush, 'events are sent');
 	$node->wait_hit('relay-after-new-file');
 	wait_until(sub { old_segments() <= 1 }, 'the segment to be emptied at another attempt');
-	like($node->log_since($position), qr/LOG: +durable_event relay could not move outbox segments on/, 'the failure is told');
-	like($node->log_since($position), qr/LOG: +durable_event relay could move outbox segments on again/, 'and that it is over');
+	foreach my $told ('could not move outbox segments on', 'could move outbox segments on again')
+	{
+		wait_until(sub { $node->log_since($position) =~ /LOG: +durable_event relay $told/ },
+			"the log to say \"$told\"");
+		pass("told: $told");
+	}
 	same_relay('by the same relay');
 }
 
@@ -163,7 +164,7 @@ SQL
 	}
 	# segments that are not the current one have nothing left to grow into, either
 	my $file = "$space/ballast";
-	my $free = system("cat /dev/zero > $file 2>/dev/null");
+	system("cat /dev/zero >$file 2>/dev/null");
 	cmp_ok($published, '>', 10000, 'published until the disk was full');
 	$position = $node->log_position;
 	sql('SELECT durable_event.resume_relay()');
