@@ -15,6 +15,7 @@
 
 #include "utils/memutils.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"

@@ -20,6 +20,7 @@
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/clock.h"
 #include "extension/base/kill_point.h"
 #include "extension/outbox/outbox.h"
