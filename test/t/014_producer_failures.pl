@@ -219,7 +219,8 @@ $kafka->alter_topic("${prefix}cursed", 'compression.type=producer');
 ok($node->flush(60), 'flush once the topic takes it');
 is((arrivals("${prefix}cursed"))[0], join(' ', 101, 1001 .. 1010), 'in order');
 (undef, $again) = arrivals("${prefix}beside");
-is($again, 0, 'what other topics had taken meanwhile was not sent to them again');
+# what was on the wire when a producer was given up may be, but not all of it each time
+cmp_ok($again, '<', 900, 'what other topics have taken is not sent to them with each attempt');
 few_lines($position, 2, 'a line for the failure and one for its end');
 
 # ---- max_event_size lowered below an event that waits

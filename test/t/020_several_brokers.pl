@@ -5,7 +5,8 @@
 # have another; an event that Kafka has refused and the library reports as acknowledged.  The
 # broker takes any first sequence of a producer that is new to a partition; so when its first
 # request there is refused and the second, already on its way, is not, the library takes the second
-# one's success for the first one's.
+# one's success for the first one's.  Here that is a matter of the moment; 022_doubtful.pl brings it
+# about.
 
 use strict;
 use warnings;
@@ -15,7 +16,7 @@ use DurableEvent::Node;
 use DurableEvent::Util qw(json_decode wait_until);
 use Test::More;
 
-use constant { ROUNDS => 4, PARTITIONS => 60, KEYS => 180, EVENTS => 480 };
+use constant { ROUNDS => 2, PARTITIONS => 30, KEYS => 90, EVENTS => 240 };
 
 my $kafka = DurableEvent::Kafka->new;
 my $second = $kafka->add_broker;
