@@ -78,8 +78,9 @@ sub publish_moved
 	sql("SELECT count(durable_event.publish_event('moved_' || i, 'k', '{}')) FROM generate_series(1, 12) i");
 	return;
 }
+sql("INSERT INTO durable_event.event_type (name) SELECT 'moved_' || i FROM generate_series(1, 12) i");
 publish_moved();
-ok($node->flush, 'events of several types');
+ok($node->flush, 'events of several registered types');
 my $other = DurableEvent::Kafka->new;
 my $errors = sql('SELECT produce_errors FROM durable_event.stat_relay');
 $node->reconfigure('durable_event.bootstrap_servers' => $other->bootstrap);
