@@ -51,7 +51,6 @@
 
 #include "extension/base/compat.h"
 #include "extension/ddl.h"
-#include "extension/publish.h"
 #include "extension/base/shmem.h"
 
 /* Then the command itself has to say who is in its way. */
@@ -109,8 +108,6 @@ ddl_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTr
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest,
 								qc);
-	/* COPY and SET CONSTRAINTS fire row triggers */
-	de_publish_statement_ended();
 }
 
 /*

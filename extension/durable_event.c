@@ -19,7 +19,7 @@
 #include "extension/ddl.h"
 #include "extension/base/guc.h"
 #include "extension/publish.h"
-#include "extension/publish_row.h"
+#include "extension/nested.h"
 #include "extension/base/shmem.h"
 #include "worker/life/launcher.h"
 
@@ -44,7 +44,7 @@ _PG_init(void)
 
 	de_shmem_init();
 	de_publish_init();
-	de_publish_row_init();
+	de_nested_init();
 	de_ddl_init();
 	de_launcher_register();
 }

@@ -25,10 +25,9 @@
  *	 depth than its triggers had (executor and utility hooks),
  * - when a row of another statement comes at the same depth, or
  * - when the transaction commits.
- * What a trigger publishes by itself, or by the statements it executes, comes
- * before the rows of its own statement that wait.  To let it wait as well would
- * gain nothing, since its keys are others; where they are not, because a trigger
- * changes keys of the table it fires for, the order is not the one of replay.
+ * What a trigger tells publish_event() while rows of its statement are waiting
+ * comes before these: its place is where it is called.  Rows of the same table
+ * that a trigger changes come behind them (nested.c).
  *
  * The events are in one stream like the pending ones, in memory and then in a
  * file; a statement of a million rows refuses nothing.  The stack's entries say
@@ -53,6 +52,7 @@ typedef struct HeldStatement
 	CommandId	command;
 	int			nest_level;		/* of its (sub)transaction */
 	DePendingMark begin;		/* of its events in the stream */
+	DePending  *to;				/* where they go then; NULL = the pending ones */
 	uint64		given;			/* position up to which they have been given away */
 	struct HeldStatement *outer;
 } HeldStatement;
@@ -68,7 +68,7 @@ static void held_give(DePending *pending);
  * Keeps an event.
  */
 void
-de_held_add(const DePendingEvent *event, CommandId command)
+de_held_add(const DePendingEvent *event, CommandId command, DePending *to)
 {
 	int			depth = held_trigger_depth();
 
@@ -83,11 +83,15 @@ de_held_add(const DePendingEvent *event, CommandId command)
 		statement->command = command;
 		statement->nest_level = GetCurrentTransactionNestLevel();
 		statement->begin = de_pending_mark(held);
+		statement->to = NULL;
 		statement->given = statement->begin.end;
 		statement->outer = statements;
 		statements = statement;
 	}
 	Assert(statements->depth == depth && statements->command == command);
+	/* of a statement that writes two tables, all waits for the one that must */
+	if (to != NULL)
+		statements->to = to;
 	/* as the top transaction's: cutting back is ours */
 	de_pending_add(held, event, 1);
 }
@@ -159,18 +163,10 @@ held_give(DePending *pending)
 {
 	HeldStatement *statement = statements;
 	int			nest_level = Min(statement->nest_level, GetCurrentTransactionNestLevel());
-	DePendingReader reader = {0};
-	DePendingEvent event;
 
-	reader.context = CurrentMemoryContext;
-	reader.position = statement->given;
-	while (de_pending_next(held, &reader, &event))
-	{
-		de_pending_add(pending, &event, nest_level);
-		/* after an error that somebody catches it goes on here */
-		statement->given = reader.position;
-	}
-	de_pending_reader_end(&reader);
+	/* after an error that somebody catches it goes on where it stopped */
+	de_pending_move(held, &statement->given, statement->to != NULL ? statement->to : pending,
+					nest_level);
 	de_pending_cut(held, &statement->begin);
 	statements = statement->outer;
 	pfree(statement);

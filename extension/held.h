@@ -16,9 +16,10 @@
 /*
  * Keeps an event, copied, of the statement with that command id, for which
  * triggers fire just now.  Events of a former statement must be out
- * (de_held_end_former).  Throws when it cannot be stored.
+ * (de_held_end_former).  They go to the stream "to" then, or, NULL, to the one of
+ * de_held_end.  Throws when it cannot be stored.
  */
-extern void de_held_add(const DePendingEvent *event, CommandId command);
+extern void de_held_add(const DePendingEvent *event, CommandId command, DePending *to);
 
 /* Events that wait, and their bytes. */
 extern uint64 de_held_count(void);

@@ -45,8 +45,8 @@ extern PGDLLIMPORT char *locale_monetary;
  * in.  (Not lc_monetary: nearly all would have to pay for it.)
  */
 #define OUTPUT_UNKNOWN \
-	(DE_OUTPUT_DATESTYLE | DE_OUTPUT_INTERVALSTYLE | DE_OUTPUT_TIMEZONE | \
-	 DE_OUTPUT_FLOAT_DIGITS | DE_OUTPUT_BYTEA)
+	(DE_OUTPUT_DATESTYLE | DE_OUTPUT_DATEORDER | DE_OUTPUT_INTERVALSTYLE | \
+	 DE_OUTPUT_TIMEZONE | DE_OUTPUT_FLOAT_DIGITS | DE_OUTPUT_BYTEA)
 
 /* for names of relations and the like; temporary ones are shown with their schema, too */
 #define OUTPUT_SEARCH_PATH "pg_catalog, pg_temp"
@@ -203,7 +203,10 @@ de_output_fixed_begin(int settings)
 {
 	int			level = 0;
 
-	if ((settings & DE_OUTPUT_DATESTYLE) && DateStyle != USE_ISO_DATES)
+	if ((settings & DE_OUTPUT_DATEORDER) &&
+		(DateStyle != USE_ISO_DATES || DateOrder != DATEORDER_MDY))
+		output_set("datestyle", "ISO, MDY", &level);
+	else if ((settings & DE_OUTPUT_DATESTYLE) && DateStyle != USE_ISO_DATES)
 		output_set("datestyle", "ISO", &level);
 	if ((settings & DE_OUTPUT_INTERVALSTYLE) && IntervalStyle != INTSTYLE_POSTGRES)
 		output_set("intervalstyle", "postgres", &level);
@@ -236,7 +239,7 @@ output_in_utc(void)
 {
 	const char *name = pg_get_timezone_name(session_timezone);
 
-	return strcmp(name, "UTC") == 0 || strcmp(name, "Etc/UTC") == 0 || strcmp(name, "GMT") == 0;
+	return strcmp(name, "UTC") == 0 || strcmp(name, "Etc/UTC") == 0;
 }
 
 /*

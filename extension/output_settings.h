@@ -17,6 +17,7 @@
 #define DE_OUTPUT_BYTEA 0x10
 #define DE_OUTPUT_MONETARY 0x20
 #define DE_OUTPUT_NAMES 0x40	/* search_path, quote_all_identifiers */
+#define DE_OUTPUT_DATEORDER 0x80	/* functions that we know nothing of read dates by it */
 
 /* Which settings the text of a type's values depends on.  Looks at catalogs. */
 extern int	de_output_settings_of(Oid type);

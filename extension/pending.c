@@ -464,6 +464,25 @@ de_pending_reader_end(DePendingReader *reader)
 }
 
 /*
+ * Copies events to another stream; see pending.h.
+ */
+void
+de_pending_move(DePending *from, uint64 *position, DePending *to, int nest_level)
+{
+	DePendingReader reader = {0};
+	DePendingEvent event;
+
+	reader.context = CurrentMemoryContext;
+	reader.position = *position;
+	while (de_pending_next(from, &reader, &event))
+	{
+		de_pending_add(to, &event, nest_level);
+		*position = reader.position;
+	}
+	de_pending_reader_end(&reader);
+}
+
+/*
  * Closes the file.
  */
 void
@@ -474,4 +493,22 @@ de_pending_close(DePending *pending)
 		pending->has_file = false;
 		FileClose(pending->file);
 	}
+}
+
+/*
+ * Frees a stream.
+ */
+void
+de_pending_free(DePending *pending)
+{
+	PendingLevel *level;
+
+	de_pending_close(pending);
+	while ((level = pending->levels) != NULL)
+	{
+		pending->levels = level->upper;
+		pfree(level);
+	}
+	pfree(pending->buffer);
+	pfree(pending);
 }

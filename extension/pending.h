@@ -69,10 +69,19 @@ extern void de_pending_commit_level(DePending *pending, int nest_level);
  */
 extern bool de_pending_next(DePending *pending, DePendingReader *reader, DePendingEvent *event);
 
+/*
+ * Adds the events from a position on to another stream, as de_pending_add()
+ * does, and moves the position along: after an error it may be called again.
+ */
+extern void de_pending_move(DePending *from, uint64 *position, DePending *to, int nest_level);
+
 /* Frees what a reader holds that does not go with its context. */
 extern void de_pending_reader_end(DePendingReader *reader);
 
 /* Closes the file, before the resource owner finds it open and warns of a leak. */
 extern void de_pending_close(DePending *pending);
+
+/* Frees a stream with its file.  Never throws. */
+extern void de_pending_free(DePending *pending);
 
 #endif							/* DE_PENDING_H */

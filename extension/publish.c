@@ -37,6 +37,7 @@
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
 #include "extension/held.h"
+#include "extension/nested.h"
 #include "extension/pending.h"
 #include "extension/publish.h"
 
@@ -172,26 +173,30 @@ de_publish_pending(const DePendingEvent *event)
  * The same for an event of a row trigger.
  */
 void
-de_publish_of_statement(const DePendingEvent *event, CommandId command, bool waits)
+de_publish_of_statement(const DePendingEvent *event, CommandId command, bool waits,
+						DePending *to)
 {
 	if (pending == NULL)
 		publish_begin();
 	publish_check_limits();
 	de_held_end_former(pending, command);
 	if (waits)
-		de_held_add(event, command);
+		de_held_add(event, command, to);
 	else
-		de_pending_add(pending, event, GetCurrentTransactionNestLevel());
+		de_pending_add(to != NULL ? to : pending, event, GetCurrentTransactionNestLevel());
 }
 
 /*
  * A statement has ended.
  */
 void
-de_publish_statement_ended(void)
+de_publish_statement_ended(const void *statement)
 {
-	if (pending != NULL && !committing)
-		de_held_end(pending);
+	if (pending == NULL || committing)
+		return;
+	de_held_end(pending);
+	if (statement != NULL)
+		de_nested_end(statement, pending);
 }
 
 /*
@@ -269,17 +274,22 @@ publish_xact_callback(XactEvent event, void *arg)
 			if (pending != NULL)
 			{
 				de_held_end_all(pending);
+				de_nested_end_all(pending);
 				if (de_pending_count(pending) > 0)
 					publish_write_to_outbox();
 				de_pending_close(pending);
 				de_held_close();
+				de_nested_close();
 			}
 			break;
 
 		case XACT_EVENT_PRE_PREPARE:
 			/* the pending events are this backend's; nobody could insert them later */
 			if (pending != NULL)
+			{
 				de_held_end_all(pending);
+				de_nested_end_all(pending);
+			}
 			if (pending != NULL && de_pending_count(pending) > 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -290,6 +300,7 @@ publish_xact_callback(XactEvent event, void *arg)
 			{
 				de_pending_close(pending);
 				de_held_close();
+				de_nested_close();
 			}
 			break;
 
@@ -302,6 +313,7 @@ publish_xact_callback(XactEvent event, void *arg)
 			committing_db = NULL;
 			pending = NULL;
 			de_held_forget();
+			de_nested_forget();
 			committing = false;
 			break;
 
@@ -310,12 +322,14 @@ publish_xact_callback(XactEvent event, void *arg)
 			committing_db = NULL;
 			pending = NULL;
 			de_held_forget();
+			de_nested_forget();
 			committing = false;
 			break;
 
 		case XACT_EVENT_PREPARE:
 			pending = NULL;
 			de_held_forget();
+			de_nested_forget();
 			committing = false;
 			break;
 
@@ -338,11 +352,13 @@ publish_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	{
 		de_pending_abort_level(pending, GetCurrentTransactionNestLevel());
 		de_held_abort_level(GetCurrentTransactionNestLevel());
+		de_nested_abort_level(GetCurrentTransactionNestLevel());
 	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		de_pending_commit_level(pending, GetCurrentTransactionNestLevel());
 		de_held_commit_level(GetCurrentTransactionNestLevel());
+		de_nested_commit_level(GetCurrentTransactionNestLevel());
 	}
 }
 
@@ -353,7 +369,8 @@ static void
 publish_check_limits(void)
 {
 	if (de_max_events_per_transaction > 0 &&
-		de_pending_count(pending) + de_held_count() >= (uint64) de_max_events_per_transaction)
+		de_pending_count(pending) + de_held_count() + de_nested_count() >=
+			(uint64) de_max_events_per_transaction)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many events in one transaction"),
@@ -376,7 +393,8 @@ publish_check_outbox_size(void)
 	static int64 looked_at = 0;
 	static int64 size = 0;
 	int64		now = de_monotonic_ms();
-	int64		bytes = (int64) (de_pending_bytes(pending) + de_held_bytes());
+	int64		bytes = (int64) (de_pending_bytes(pending) + de_held_bytes() +
+						   de_nested_bytes());
 
 	if (!looked || now - looked_at >= 1000)
 	{

@@ -11,6 +11,7 @@
 
 #include "extension/base/event.h"
 #include "extension/base/shmem.h"
+#include "extension/pending.h"
 
 /* Registers the transaction callbacks; from _PG_init only. */
 extern void de_publish_init(void);
@@ -30,11 +31,16 @@ extern void de_publish_pending(const DePendingEvent *event);
 /*
  * The same for an event of a row trigger that fires for the statement with
  * that command id.  One that waits comes when the statement's others are out
- * (held.c).
+ * (held.c).  It goes to the stream "to" (nested.c), or, NULL, to the pending
+ * ones.
  */
-extern void de_publish_of_statement(const DePendingEvent *event, CommandId command, bool waits);
+extern void de_publish_of_statement(const DePendingEvent *event, CommandId command, bool waits,
+									DePending *to);
 
-/* A statement has ended, of any kind, with its triggers: none of its events waits any more. */
-extern void de_publish_statement_ended(void);
+/*
+ * A statement has ended, of any kind, with its triggers: none of its events
+ * waits any more, nor what waited for it by that name (nested.c; NULL = none).
+ */
+extern void de_publish_statement_ended(const void *statement);
 
 #endif							/* DE_PUBLISH_H */

@@ -6,8 +6,9 @@
  * Consumers replay by key: the last event of a key says whether there is a row
  * and what is in it.  So a row has one key in every session
  * (output_settings.c), a change of the key is a deletion under the old one and
- * a creation under the new one, and where one statement moves keys onto each
- * other its deletions come first (held.c).
+ * a creation under the new one, where one statement moves keys onto each other
+ * its deletions come first (held.c), and what a trigger changes in the same
+ * table comes behind (nested.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +16,10 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -31,9 +34,9 @@
 #include "utils/varlena.h"
 
 #include "extension/base/event.h"
+#include "extension/nested.h"
 #include "extension/output_settings.h"
 #include "extension/publish.h"
-#include "extension/publish_row.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_row);
 
@@ -68,9 +71,6 @@ typedef struct RowImage
 	StringInfoData json;
 } RowImage;
 
-static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
-
-static void row_executor_finish(QueryDesc *query);
 static void row_check_call(FunctionCallInfo fcinfo, TriggerData *data);
 static RowTrigger *row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data);
 static List *row_trigger_columns(TriggerData *data, const char *list, const char *what);
@@ -83,29 +83,6 @@ static void row_append_json(StringInfo json, RowTrigger *trigger, TriggerData *d
 							HeapTuple tuple);
 static void row_publish(RowTrigger *trigger, TriggerData *data, const char *op,
 						const RowImage *new_row, const RowImage *old_row);
-
-/*
- * Installs the hook.
- */
-void
-de_publish_row_init(void)
-{
-	prev_ExecutorFinish = ExecutorFinish_hook;
-	ExecutorFinish_hook = row_executor_finish;
-}
-
-/*
- * Hook: row triggers fire in here.
- */
-static void
-row_executor_finish(QueryDesc *query)
-{
-	if (prev_ExecutorFinish)
-		prev_ExecutorFinish(query);
-	else
-		standard_ExecutorFinish(query);
-	de_publish_statement_ended();
-}
 
 /*
  * SQL: publish_row(event_type, key columns [, 'columns=...']) returns trigger:
@@ -183,6 +160,7 @@ row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data)
 	TupleDesc	table_desc = RelationGetDescr(data->tg_relation);
 	List	   *keys;
 	ListCell   *cell;
+	int			key_settings;
 
 	if (trigger != NULL)
 		return trigger;
@@ -212,6 +190,7 @@ row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data)
 		fmgr_info(output, &key->output);
 		trigger->settings |= de_output_settings_of(type);
 	}
+	key_settings = trigger->settings;
 
 	if (nargs == 3)
 	{
@@ -236,6 +215,9 @@ row_trigger_get(FunctionCallInfo fcinfo, TriggerData *data)
 				trigger->settings |= de_output_settings_of(TupleDescAttr(table_desc, i)->atttypid);
 		}
 	}
+	/* functions that we know nothing of may need the session's search_path: rather its names */
+	if ((trigger->settings & DE_OUTPUT_DATEORDER) && !(key_settings & DE_OUTPUT_NAMES))
+		trigger->settings &= ~DE_OUTPUT_NAMES;
 	trigger->waits = !row_key_is_unique(trigger, data->tg_relation);
 	MemoryContextSwitchTo(old_context);
 	fcinfo->flinfo->fn_extra = trigger;
@@ -306,7 +288,9 @@ row_no_such_column(TriggerData *data, const char *name)
 /*
  * Can no two rows of the table have one key, not even for a moment within a
  * statement?  So when a unique index that is checked at once has no other
- * columns than the key.  Of a partition it must be a part of the whole table's.
+ * columns than the key.  Of a partition it must be a part of one on the whole
+ * table, not only of one on a partition between; and tables that inherit have
+ * no index in common.
  */
 static bool
 row_key_is_unique(const RowTrigger *trigger, Relation rel)
@@ -315,6 +299,9 @@ row_key_is_unique(const RowTrigger *trigger, Relation rel)
 	ListCell   *cell;
 	bool		unique = false;
 
+	if (!rel->rd_rel->relispartition &&
+		(rel->rd_rel->relhassubclass || has_superclass(RelationGetRelid(rel))))
+		indexes = NIL;
 	foreach(cell, indexes)
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
@@ -332,7 +319,9 @@ row_key_is_unique(const RowTrigger *trigger, Relation rel)
 		unique = index->indisunique && index->indimmediate && index->indisvalid &&
 			ncovered == index->indnkeyatts &&
 			heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
-			(!rel->rd_rel->relispartition || get_rel_relispartition(index->indexrelid));
+			(!rel->rd_rel->relispartition ||
+			 list_length(get_partition_ancestors(index->indexrelid)) ==
+				 list_length(get_partition_ancestors(RelationGetRelid(rel))));
 		ReleaseSysCache(tuple);
 		if (unique)
 			break;
@@ -457,6 +446,7 @@ row_publish(RowTrigger *trigger, TriggerData *data, const char *op, const RowIma
 	const RowImage *row = new_row != NULL ? new_row : old_row;
 	StringInfoData json;
 	DePendingEvent event;
+	DePending  *to;
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"op\":\"%s\"", op);
@@ -473,8 +463,9 @@ row_publish(RowTrigger *trigger, TriggerData *data, const char *op, const RowIma
 	appendStringInfoChar(&json, '}');
 	de_event_build(&event, trigger->event_type, row != NULL ? row->key : NULL,
 				   de_bytes_in_utf8(json.data, json.len), NULL, NULL);
-	if (trigger->waits && row != NULL)
-		de_publish_of_statement(&event, row_command(data), new_row != NULL);
+	to = row != NULL ? de_nested_stream(data) : NULL;
+	if (row != NULL && (trigger->waits || to != NULL))
+		de_publish_of_statement(&event, row_command(data), trigger->waits && new_row != NULL, to);
 	else
 		de_publish_pending(&event);
 }

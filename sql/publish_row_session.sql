@@ -93,3 +93,24 @@ DROP TYPE mood, pair, floatrange, boxed;
 DROP DOMAIN moment;
 DROP SCHEMA other;
 RESET TimeZone;
+-- functions behind a cast to json: dates are read in one order; and they find what they call, though there is a name beside
+CREATE TYPE session_enum AS ENUM ('a', 'b');
+CREATE FUNCTION session_helper(session_enum) RETURNS json LANGUAGE sql
+	AS $$ SELECT json_build_object('d', '01/02/2026'::date, 'z', to_char(timestamptz '2026-01-01 00:00+00', 'TZ')) $$;
+CREATE FUNCTION session_enum_json(session_enum) RETURNS json LANGUAGE sql AS $$ SELECT session_helper($1) $$;
+CREATE CAST (session_enum AS json) WITH FUNCTION session_enum_json(session_enum);
+CREATE TABLE session_cast (id int PRIMARY KEY, e session_enum, r regclass);
+CREATE TRIGGER publish AFTER INSERT OR UPDATE ON session_cast
+	FOR EACH ROW EXECUTE FUNCTION durable_event.publish_row('session_cast', 'id');
+BEGIN;
+SET LOCAL datestyle = 'ISO, DMY';
+INSERT INTO session_cast VALUES (1, 'a', 'pg_class');
+SET LOCAL datestyle = 'ISO, MDY';
+SET LOCAL timezone = 'GMT';
+UPDATE session_cast SET id = 1;
+SELECT payload FROM durable_event.pending_events();
+ROLLBACK;
+DROP TABLE session_cast;
+DROP CAST (session_enum AS json);
+DROP FUNCTION session_enum_json, session_helper;
+DROP TYPE session_enum;

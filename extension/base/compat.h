@@ -149,6 +149,16 @@ de_compat_create_wait_event_set(MemoryContext context, int nevents)
 	pg_database_ownercheck((dboid), (roleid))
 #endif
 
+/* what ExecutorRun hooks get; the last argument went in 18 */
+#if PG_VERSION_NUM >= 180000
+#define DE_COMPAT_EXECUTOR_RUN_PARAMS QueryDesc *query, ScanDirection direction, uint64 count
+#define DE_COMPAT_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define DE_COMPAT_EXECUTOR_RUN_PARAMS \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define DE_COMPAT_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once
+#endif
+
 #endif							/* FRONTEND */
 
 #endif							/* DE_COMPAT_H */

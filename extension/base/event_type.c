@@ -34,6 +34,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -168,9 +169,19 @@ de_event_type_check(const char *name, int len, bool has_key)
 		return;
 
 	legal = de_topic_by_prefix(by_prefix, name, len);
-	if (!legal && registry_stale)
-		registry_refresh(true);
 	type = hash_search(registry->types, &key, HASH_FIND, NULL);
+	if (type == NULL && (!legal || de_event_types == DE_EVENT_TYPES_REGISTERED))
+	{
+		/* it may have been registered since this transaction last took a lock */
+		AcceptInvalidationMessages();
+		if (de_config_changed(DE_CONFIG_EVENT_TYPE))
+			registry_stale = true;
+		if (registry_stale)
+		{
+			registry_refresh(true);
+			type = hash_search(registry->types, &key, HASH_FIND, NULL);
+		}
+	}
 	if (type != NULL)
 		topic = type->topic;
 	else if (de_event_types == DE_EVENT_TYPES_REGISTERED)
