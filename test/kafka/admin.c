@@ -13,7 +13,7 @@
  *		admin BOOTSTRAP alter TOPIC [NAME=VALUE]...       these replace what is set on the topic
  *		admin BOOTSTRAP delete TOPIC
  *		admin BOOTSTRAP partitions TOPIC N                grow to N
- *		admin BOOTSTRAP large TOPIC PARTITION N           a record with a key of N bytes, compressed
+ *		admin BOOTSTRAP large TOPIC PARTITION N [M]       a key of N bytes, and M headers
  *
  * Prints lines of the fields named; errors go to standard error, exit code 1.
  *
@@ -261,17 +261,20 @@ grow_topic(rd_kafka_queue_t *queue, const char *topic, int partitions)
 
 /* kcat would look for the end of such a line for minutes. */
 static void
-produce_large(const char *topic, int partition, size_t bytes)
+produce_large(const char *topic, int partition, size_t bytes, int nheaders)
 {
 	char	   *key = malloc(bytes);
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(nheaders);
 
 	if (key == NULL)
 		die("large", "out of memory");
 	memset(key, 1, bytes);
+	for (int i = 0; i < nheaders; i++)
+		check("header", rd_kafka_header_add(headers, "h", 1, NULL, 0));
 	check("produce",
 		  rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
 							RD_KAFKA_V_KEY(key, bytes), RD_KAFKA_V_VALUE("v", 1),
-							RD_KAFKA_V_END));
+							RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END));
 	check("flush", rd_kafka_flush(rk, 4 * TIMEOUT_MS));
 }
 
@@ -313,8 +316,9 @@ main(int argc, char **argv)
 		delete_topic(queue, argv[3]);
 	else if (argc == 5 && strcmp(command, "partitions") == 0)
 		grow_topic(queue, argv[3], atoi(argv[4]));
-	else if (argc == 6 && strcmp(command, "large") == 0)
-		produce_large(argv[3], atoi(argv[4]), strtoul(argv[5], NULL, 10));
+	else if ((argc == 6 || argc == 7) && strcmp(command, "large") == 0)
+		produce_large(argv[3], atoi(argv[4]), strtoul(argv[5], NULL, 10),
+					  argc > 6 ? atoi(argv[6]) : 0);
 	else
 		die(command, "no such command, or another number of arguments");
 

@@ -92,6 +92,16 @@ pass('a raised limit is taken, and the record delivered');
 $node->wait_group_state('raised', 'running');
 $node->drop_group('raised');
 
+# ---- headers that the library does not read: the record would go without its identity
+
+$topic = foreign_group('headers', 1);
+$kafka->produce_large($topic, 0, 10, 100_001);
+$node->wait_group_state('headers', 'blocked');
+like(group_column('headers', 'last_error'),
+	qr/topic "\Q$topic\E" partition 0 cannot be read from offset 0 on: its headers cannot be read/,
+	'a record with 100,001 headers is not taken for one without');
+$node->drop_group('headers');
+
 # ---- bodies no larger than a handler takes
 
 my $limit = 20_000;

@@ -136,7 +136,7 @@ main(void)
 		if (i == 0)
 			ok(batch.body.json.len == definition.batch_max_bytes, "but as large");
 		de_batch_clear(&batch);
-		if (!fits)
+		if (!fits && batch.carry.filled)
 		{
 			ok(de_batch_take_carried(&batch, &definition) && batch.nevents == 1 &&
 				   de_batch_last_offset(&batch) == 8 && !batch.carry.filled,

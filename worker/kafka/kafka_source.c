@@ -22,7 +22,8 @@
 
 #include "worker/kafka/kafka_consumer.h"
 
-static void source_read_headers(DeSource *source, DeRecord *record);
+static rd_kafka_resp_err_t source_read_headers(DeSource *source, DeRecord *record);
+static void source_break(DeSource *source, int64 offset, const char *reason);
 static void source_note_error(DeSource *source, const rd_kafka_message_t *message);
 static void source_stash_error(DeSource *source,
 							   const rd_kafka_message_t *message);
@@ -58,6 +59,7 @@ bool
 de_source_next_record(DeSource *source, DeRecord *record)
 {
 	rd_kafka_message_t *message;
+	rd_kafka_resp_err_t err;
 
 	de_source_release_record(source);
 	if (source->queue == NULL || source->broken != NULL)
@@ -88,26 +90,37 @@ de_source_next_record(DeSource *source, DeRecord *record)
 	record->key_len = (int) message->key_len;
 	record->value = message->payload;
 	record->value_len = (int) message->len;
-	source_read_headers(source, record);
-	return true;
+	err = source_read_headers(source, record);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	source_break(source, record->offset,
+				 psprintf("its headers cannot be read (%s)", rd_kafka_err2str(err)));
+	de_source_release_record(source);
+	return false;
 }
 
 /*
- * Points record->headers at the message's headers.
+ * Points record->headers at the message's headers.  An error if the library
+ * cannot read them or will not: more than 100,000.  Without them the record
+ * would be another event.
  */
-static void
+static rd_kafka_resp_err_t
 source_read_headers(DeSource *source, DeRecord *record)
 {
 	rd_kafka_headers_t *headers;
 	const char *name;
 	const void *value;
 	size_t		size;
+	rd_kafka_resp_err_t err;
 	int			n = 0;
 
 	record->headers = NULL;
 	record->nheaders = 0;
-	if (rd_kafka_message_headers(source->message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return;
+	err = rd_kafka_message_headers(source->message, &headers);
+	if (err == RD_KAFKA_RESP_ERR__NOENT)
+		return RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return err;
 
 	while (rd_kafka_header_get_all(headers, n, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
@@ -131,6 +144,7 @@ source_read_headers(DeSource *source, DeRecord *record)
 	}
 	record->headers = source->headers;
 	record->nheaders = n;
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 /*
@@ -150,14 +164,22 @@ source_note_error(DeSource *source, const rd_kafka_message_t *message)
 		case RD_KAFKA_RESP_ERR__UNDERFLOW:
 		case RD_KAFKA_RESP_ERR_INVALID_MSG:
 		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-			source->broken = MemoryContextStrdup(source->consumer->assignment_context,
-												 rd_kafka_message_errstr(message));
-			source->broken_at = message->offset;
-			source->end = -1;
+			source_break(source, message->offset, rd_kafka_message_errstr(message));
 			break;
 		default:
 			source_stash_error(source, message);
 	}
+}
+
+/*
+ * Returns no record any more.
+ */
+static void
+source_break(DeSource *source, int64 offset, const char *reason)
+{
+	source->broken = MemoryContextStrdup(source->consumer->assignment_context, reason);
+	source->broken_at = offset;
+	source->end = -1;
 }
 
 bool

@@ -284,16 +284,17 @@ sub produce
 	return;
 }
 
-=item produce_large($topic, $partition, $n)
+=item produce_large($topic, $partition, $n [, $headers])
 
-Produces a record with a key of $n bytes 0x01 and a value of one; the broker sees it compressed.
+Produces a record with a key of $n bytes 0x01, a value of one, and that many headers without values;
+the broker sees it compressed.
 
 =cut
 
 sub produce_large
 {
-	my ($self, $topic, $partition, $n) = @_;
-	$self->_admin('large', $topic, $partition, $n);
+	my ($self, $topic, $partition, $n, $headers) = @_;
+	$self->_admin('large', $topic, $partition, $n, $headers // 0);
 	return;
 }
 
