@@ -1,14 +1,9 @@
 # The oracle of the other tests finds what it is there to find: each fault, put into a faultless
 # run by hand, is seen as that fault and no other.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
-
-use DurableEvent::Oracle;
-use Test::More;
+use DurableEvent::Rig;
 
 my @faults = qw(missing phantoms inversions sequence_inversions moved);
 

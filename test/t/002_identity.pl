@@ -5,15 +5,9 @@
 # forgets, a flush() that promises too much or hangs, and mistakes of newcomers that check() does
 # not name.
 
-use strict;
-use warnings;
-
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Util qw(test_prefix);
-use PostgreSQL::Test::Utils;
-use Test::More;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 
 my $kafka = DurableEvent::Kafka->shared;
 my $prefix = test_prefix();

@@ -5,24 +5,14 @@
 # later; order by transaction id or by the time of the call (schedules L1 and L2); a relay or proxy
 # that keeps a snapshot while it waits for the network; a handler that delays other groups.
 
-use strict;
-use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Util qw(json_decode wait_until);
-use PostgreSQL::Test::Utils;
-use Test::More;
-
-my $kafka = DurableEvent::Kafka->shared;
-my $handler = DurableEvent::Handler->new;
-my $node = DurableEvent::Node->create(
+my ($node, $kafka, $handler) = rig(
 	'main',
-	kafka => $kafka,
 	settings => {
-		'durable_event.topic_partitions' => 1,
-		'durable_event.proxy' => 'primary'
+		'durable_event.topic_partitions' => 1
 	});
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql($_, 'CREATE TABLE t (i int)') foreach 'postgres', 'other';

@@ -5,19 +5,13 @@
 # that waits for a lock (and makes publishers queue behind it), events lost or reordered by a
 # crash around it, and replicated rows or truncations that touch a subscriber's outbox.
 
-use strict;
-use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Util qw(json_decode wait_until);
-use PostgreSQL::Test::Utils;
-use Test::More;
-
-my $kafka = DurableEvent::Kafka->shared;
-my $node = DurableEvent::Node->create(
+my ($node, $kafka) = rig(
 	'main',
-	kafka => $kafka,
+	handler => 0,
 	settings => {
 		'wal_level' => 'logical',
 		'durable_event.topic_partitions' => 1,

@@ -6,16 +6,10 @@
 # worker that a CREATE EXTENSION after its start does not wake, a shutdown that waits for the
 # network, and library threads that take the server's signals.
 
-use strict;
-use warnings;
-
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Util qw(json_decode wait_until);
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 use IPC::Run;
-use PostgreSQL::Test::Utils;
-use Test::More;
 use Time::HiRes qw(time);
 
 # our own: it is stopped

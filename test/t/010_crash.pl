@@ -5,31 +5,18 @@
 #
 # DE_CRASH_ROUNDS sets the number of kills of the postmaster.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
-
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Oracle;
-use DurableEvent::Util qw(wait_until);
-use Test::More;
+use DurableEvent::Rig;
 
 my $rounds = $ENV{DE_CRASH_ROUNDS} // 20;
 
 # What a crash may repeat: a progress interval and the window, at the rate of the writers.
 my $duplicates_per_crash = 1000;
 
-my $kafka = DurableEvent::Kafka->shared;
-my $handler = DurableEvent::Handler->new;
-$handler->start;
-my $node = DurableEvent::Node->create(
+my ($node, $kafka, $handler) = rig(
 	'crash',
-	kafka => $kafka,
-	settings => { 'durable_event.proxy' => 'primary', 'durable_event.segment_size' => '1MB',
+	settings => { 'durable_event.segment_size' => '1MB',
 		'durable_event.retention' => '0' });
 my $oracle = DurableEvent::Oracle->new($node, types => 2, entities => 40);
 $node->create_group(

@@ -1,18 +1,9 @@
 # Kafka is away: when the relay starts, and later under load.  Nothing is lost or inverted, memory
 # is bounded, the log says so once and says once that it is over, commits do not notice.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
-
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Oracle;
-use DurableEvent::Util qw(wait_until);
-use Test::More;
+use DurableEvent::Rig;
 
 # Own broker: others must not lose theirs.  It is down when the relay starts.
 my $kafka = DurableEvent::Kafka->new;

@@ -1,25 +1,12 @@
 # Failover: a hot standby runs proxies of its own, and takes over the relay at its promotion.
 # Nothing that was replicated is lost, order holds, ids go on above those of the old primary.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Oracle;
-use DurableEvent::Util qw(wait_until);
-use Test::More;
-
-my $kafka = DurableEvent::Kafka->shared;
-my $handler = DurableEvent::Handler->new;
-$handler->start;
-my $primary = DurableEvent::Node->create(
+my ($primary, $kafka, $handler) = rig(
 	'primary',
-	kafka => $kafka,
 	settings => { 'durable_event.proxy' => 'standby' });
 my $oracle = DurableEvent::Oracle->new($primary, types => 2, entities => 40);
 $primary->create_group(

@@ -3,21 +3,13 @@
 # killed right after the event is in Kafka comes back without the event's transaction, and gives
 # the event's id to another one.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Util qw(wait_until);
-use Test::More;
-
-my $kafka = DurableEvent::Kafka->shared;
-my $node = DurableEvent::Node->create(
+my ($node, $kafka) = rig(
 	'durable',
-	kafka => $kafka,
+	handler => 0,
 	settings => {
 		'synchronous_commit' => 'off',
 		# the WAL writer must not happen to be in time

@@ -5,27 +5,14 @@
 # first occurrences lost when a partition moves; a partition that nobody reads afterwards; events
 # acknowledged and committed that come again after a leave in good order.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
-
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Oracle;
-use DurableEvent::Util qw(wait_until);
-use Test::More;
+use DurableEvent::Rig;
 
 my $partitions = 4;
-my $kafka = DurableEvent::Kafka->shared;
-my $handler = DurableEvent::Handler->new;
-my $primary = DurableEvent::Node->create(
+my ($primary, $kafka, $handler) = rig(
 	'primary',
-	kafka => $kafka,
 	settings => {
-		'durable_event.proxy' => 'primary',
 		'durable_event.topic_partitions' => $partitions,
 		# a member that is gone is missed soon
 		'durable_event.kafka_config' => 'session.timeout.ms=2500, heartbeat.interval.ms=500'

@@ -5,25 +5,13 @@
 # added, or no member had run yet; history delivered to a group that did not ask for it, because it
 # has an offset in another partition of the topic.
 
-use strict;
-use warnings;
-
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use DurableEvent::Rig;
 
-use DurableEvent::Handler;
-use DurableEvent::Kafka;
-use DurableEvent::Node;
-use DurableEvent::Util qw(wait_until);
-use Test::More;
-
-my $kafka = DurableEvent::Kafka->shared;
-my $handler = DurableEvent::Handler->new;
-my $node = DurableEvent::Node->create(
+my ($node, $kafka, $handler) = rig(
 	'main',
-	kafka => $kafka,
 	settings => {
-		'durable_event.proxy' => 'primary',
 		'durable_event.topic_partitions' => 2
 	});
 
