@@ -282,7 +282,9 @@ sub wait_group_state
 sub _try_query
 {
 	my ($self, $dbname, $query) = @_;
-	my ($result, $stdout, $stderr) = $self->psql($dbname // 'postgres', $query);
+	# a psql that is refused may be gone before it has read the query: a broken pipe, which dies
+	my ($result, $stdout, $stderr) = eval { $self->psql($dbname // 'postgres', $query) };
+	die $@ if $@ =~ /^ended by SIG/;
 	return defined $result && $result == 0 ? $stdout : undef;
 }
 
