@@ -26,6 +26,7 @@
 #include "extension/base/event.h"
 #include "extension/base/event_type.h"
 #include "extension/base/guc.h"
+#include "extension/base/reserved.h"
 #include "extension/base/json_text.h"
 
 /*
@@ -43,9 +44,6 @@
  * ones would be no large event.
  */
 #define EVENT_HEADER_OVERHEAD 64
-
-/* names the relay or the proxy writes itself */
-static const char *const reserved_prefixes[] = {"ce_", "durable-event-", "dlq-"};
 
 PG_FUNCTION_INFO_V1(durable_event_decode_text);
 PG_FUNCTION_INFO_V1(durable_event_decode_headers);
@@ -281,12 +279,7 @@ event_check_header_name(const char *name, int len)
 						text_to_cstring(de_text_from_utf8(name, len))),
 				 errdetail("A header name consists of 1 to %d printable ASCII characters other than space and colon.",
 						   DE_MAX_HEADER_NAME)));
-	legal = !(len == strlen("content-type") && pg_strncasecmp(name, "content-type", len) == 0);
-	for (int i = 0; i < lengthof(reserved_prefixes) && legal; i++)
-		legal = pg_strncasecmp(name, reserved_prefixes[i],
-							   Min(len, strlen(reserved_prefixes[i]))) != 0 ||
-			len < strlen(reserved_prefixes[i]);
-	if (!legal)
+	if (de_event_header_is_reserved(name, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
 				 errmsg("event header name \"%.*s\" is reserved", len, name),

@@ -24,6 +24,7 @@
 
 #include "utils/builtins.h"
 
+#include "extension/base/reserved.h"
 #include "worker/base/json.h"
 #include "worker/delivery/cloudevent.h"
 #include "worker/delivery/text.h"
@@ -63,7 +64,6 @@ static inline char *event_put_member(char *p, const char *before, int before_len
 static void event_read_header(EventAttributes *attributes, const DeKafkaHeader *header);
 static DeText *event_context_attribute(EventAttributes *attributes, const char *name, int len);
 static bool event_is_attribute_name(const char *name, int len);
-static bool event_is_reserved(const char *name, int len);
 static char *event_put_time(char *p, int64 timestamp_ms);
 static bool event_data_is_json(const DeRecord *record, const DeText *content_type);
 static char *event_put_data(char *p, const DeRecord *record, const DeText *content_type,
@@ -295,7 +295,7 @@ event_read_header(EventAttributes *attributes, const DeKafkaHeader *header)
 		return;
 	}
 
-	if (!event_is_attribute_name(name, name_len) || event_is_reserved(name, name_len))
+	if (!event_is_attribute_name(name, name_len) || de_attribute_is_reserved(name, name_len))
 		return;
 
 	/* looking for duplicates is quadratic, so their number has a limit */
@@ -353,24 +353,6 @@ event_is_attribute_name(const char *name, int len)
 			return false;
 	}
 	return true;
-}
-
-/* Is this a name that only we give a value? */
-static bool
-event_is_reserved(const char *name, int len)
-{
-	static const char *const reserved[] = {
-		"specversion", "id", "source", "type", "time", "subject", "datacontenttype",
-		"dataschema", "data", "sequence", "partitionkey", "partitionkeybase64",
-		"kafkatopic", "kafkapartition", "kafkaoffset", "kafkaheaders"
-	};
-
-	for (int i = 0; i < lengthof(reserved); i++)
-	{
-		if (strncmp(reserved[i], name, len) == 0 && reserved[i][len] == '\0')
-			return true;
-	}
-	return false;
 }
 
 /* The time attribute; nothing when the year has not four digits. */
