@@ -15,18 +15,20 @@
 
 #include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
+#include "extension/base/guc.h"
 #include "extension/base/identity.h"
 
 static void state_update(const char *query, int nvalues, Oid *types, Datum *values);
 
 /*
- * Reads the row of relay_state.
+ * Reads the row of relay_state and says whose events these are.
  */
 void
 de_state_read(DeRelayStateRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DeSpiUser	caller;
+	bool		copied;
 	bool		isnull;
 
 	de_config_note_tables();
@@ -39,7 +41,7 @@ de_state_read(DeRelayStateRow *row)
 		elog(ERROR, "could not read relay_state");
 	row->source = NULL;
 	row->paused = false;
-	row->copied = false;
+	copied = false;
 	if (SPI_processed > 0)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[0];
@@ -48,10 +50,21 @@ de_state_read(DeRelayStateRow *row)
 
 		if (!isnull)
 			row->source = MemoryContextStrdup(context, TextDatumGetCString(source));
-		row->copied = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)) && !isnull;
+		copied = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)) && !isnull;
 		row->paused = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
 	}
 	de_spi_finish(&caller);
+
+	if (de_source[0] == '\0' || de_bootstrap_servers[0] == '\0')
+		row->identity = DE_IDENTITY_UNCONFIGURED;
+	else if (row->source == NULL)
+		row->identity = DE_IDENTITY_NEW;
+	else if (copied)
+		row->identity = DE_IDENTITY_COPIED;
+	else if (strcmp(row->source, de_source) != 0)
+		row->identity = DE_IDENTITY_OTHER;
+	else
+		row->identity = DE_IDENTITY_OURS;
 }
 
 /*

@@ -9,12 +9,22 @@
 #ifndef DE_IDENTITY_H
 #define DE_IDENTITY_H
 
-/* the row of durable_event.relay_state */
+/* Whose events this database holds, by the settings and its relay_state. */
+typedef enum DeIdentity
+{
+	DE_IDENTITY_UNCONFIGURED,	/* source or bootstrap_servers is not set */
+	DE_IDENTITY_NEW,			/* no relay has stored a source yet */
+	DE_IDENTITY_COPIED,			/* the source was stored in another database: this one is a copy */
+	DE_IDENTITY_OTHER,			/* the stored source is not the configured one */
+	DE_IDENTITY_OURS
+} DeIdentity;
+
+/* the row of durable_event.relay_state, and the verdict */
 typedef struct DeRelayStateRow
 {
 	char	   *source;			/* NULL = no relay has run here yet */
-	bool		copied;			/* the source was stored in another database: this one is a copy */
 	bool		paused;
+	DeIdentity	identity;
 } DeRelayStateRow;
 
 /* Needs a transaction and an active snapshot; memory in the current context. */

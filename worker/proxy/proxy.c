@@ -327,10 +327,10 @@ proxy_log_state(const DeRegistry *registry)
 												   "durable_event.bootstrap_servers")));
 			break;
 		case DE_REGISTRY_NOT_ADOPTED:
-			if (registry->stored_source == NULL)
+			if (registry->identity == DE_IDENTITY_NEW)
 				ereport(LOG,
 						(errmsg("no consumer groups are run until a relay has stored durable_event.source in this database")));
-			else if (registry->copied)
+			else if (registry->identity == DE_IDENTITY_COPIED)
 				ereport(LOG,
 						(errmsg("no consumer groups are run because this database is a copy of another one"),
 						 errhint("Call durable_event.adopt() if it shall go on as a source of its own.")));

@@ -34,6 +34,7 @@
 #include "extension/base/config_change.h"
 #include "extension/base/event.h"
 #include "extension/base/identity.h"
+#include "extension/base/reserved.h"
 #include "worker/life/worker.h"
 #include "worker/proxy/registry.h"
 
@@ -73,13 +74,6 @@ enum
 	COLUMN_TOPICS,
 	COLUMN_HEADER_NAMES,
 	COLUMN_HEADER_VALUES
-};
-
-/* headers that belong to the protocol or to HTTP itself; a trailing '-' = all that begin so */
-static const char *const reserved_headers[] = {
-	"connection", "content-encoding", "content-length", "content-type", "durable-event-",
-	"expect", "host", "keep-alive", "te", "trailer", "traceparent", "transfer-encoding", "upgrade",
-	"webhook-"
 };
 
 static bool registry_error_passes(int sqlerrcode);
@@ -195,13 +189,13 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 
 	de_state_read(&row);
 	registry->stored_source = row.source;
-	registry->copied = row.copied;
-	if (de_source[0] == '\0' || de_bootstrap_servers[0] == '\0')
+	registry->identity = row.identity;
+	if (row.identity == DE_IDENTITY_UNCONFIGURED)
 		registry->state = DE_REGISTRY_UNCONFIGURED;
-	else if (row.source == NULL || row.copied || strcmp(row.source, de_source) != 0)
-		registry->state = DE_REGISTRY_NOT_ADOPTED;
-	else
+	else if (row.identity == DE_IDENTITY_OURS)
 		registry->state = DE_REGISTRY_READY;
+	else
+		registry->state = DE_REGISTRY_NOT_ADOPTED;
 
 	(void) de_relation_oid("consumer_group", RELKIND_RELATION, false);
 	(void) de_relation_oid("event_type", RELKIND_RELATION, false);
@@ -451,15 +445,8 @@ registry_check_header(const char *name, const char *value)
 	if (name[0] == '\0' || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 										"0123456789!#$%&'*+-.^_`|~") != strlen(name))
 		return "has a name that HTTP does not allow";
-	for (int i = 0; i < lengthof(reserved_headers); i++)
-	{
-		const char *reserved = reserved_headers[i];
-		size_t		len = strlen(reserved);
-
-		if (pg_strncasecmp(name, reserved, len) == 0 &&
-			(name[len] == '\0' || reserved[len - 1] == '-'))
-			return "is set by the delivery itself";
-	}
+	if (de_request_header_is_reserved(name, (int) strlen(name)))
+		return "is set by the delivery itself";
 	if (value == NULL)
 		return "has a value that is not a string";
 	for (const char *p = value; *p != '\0'; p++)

@@ -8,6 +8,7 @@
 #ifndef DE_REGISTRY_H
 #define DE_REGISTRY_H
 
+#include "extension/base/identity.h"
 #include "nodes/pg_list.h"
 #include "worker/proxy/definition.h"
 
@@ -24,7 +25,7 @@ typedef struct DeRegistry
 	MemoryContext context;		/* holds all of this: delete it to free */
 	DeRegistryState state;
 	const char *stored_source;	/* NULL = none */
-	bool		copied;			/* the database is a copy of the one that stored it */
+	DeIdentity	identity;		/* meaningful if the extension is there */
 	List	   *groups;			/* of DeGroupDefinition, by name; only this worker's */
 	int			total;			/* groups of all workers */
 } DeRegistry;

@@ -253,13 +253,20 @@ relay_find_obstacle(RelayFound *found)
 	}
 
 	de_config_note_tables();
-	if (de_source[0] == '\0' || de_bootstrap_servers[0] == '\0')
-		return DE_RELAY_UNCONFIGURED;
 	de_state_read(&row);
-	if (row.copied || (row.source != NULL && strcmp(row.source, de_source) != 0))
-		return DE_RELAY_SOURCE_MISMATCH;
-	if (row.source == NULL)
-		de_state_store_source(de_source);
+	switch (row.identity)
+	{
+		case DE_IDENTITY_UNCONFIGURED:
+			return DE_RELAY_UNCONFIGURED;
+		case DE_IDENTITY_COPIED:
+		case DE_IDENTITY_OTHER:
+			return DE_RELAY_SOURCE_MISMATCH;
+		case DE_IDENTITY_NEW:
+			de_state_store_source(de_source);
+			break;
+		case DE_IDENTITY_OURS:
+			break;
+	}
 	if (found->extension != found->began)
 	{
 		de_horizon_derive(relay.db);
