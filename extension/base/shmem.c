@@ -11,12 +11,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "extension/base/compat.h"
@@ -26,6 +25,9 @@
 
 DeShared   *de_shared = NULL;
 
+/* the entry of this backend's database; NULL = not asked for yet */
+static DeDatabase *own_database = NULL;
+
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
@@ -33,8 +35,11 @@ static void shmem_request(void);
 static void shmem_startup(void);
 static Size shmem_size(void);
 static void database_init(DeDatabase *db, Oid dboid);
-static DeDatabase *database_allocate(Oid dboid);
-static bool database_has_workers(DeDatabase *db);
+static int	databases_reserved(Oid dboid);
+static DeDatabase *database_allocate(Oid dboid, int reserved, bool own);
+static void database_forget(int code, Datum arg);
+static bool database_is_used(DeDatabase *db);
+static bool database_free(DeDatabase *db, Oid dboid);
 static bool databases_reclaim(void);
 static void last_error_fill(DeLastError *error, const char *text);
 
@@ -128,6 +133,7 @@ shmem_startup(void)
 		{
 			pg_atomic_init_u64(&de_shared->backends[i].c.bound, DE_NOT_IN_FLIGHT);
 			pg_atomic_init_u32(&de_shared->backends[i].c.dboid, InvalidOid);
+			pg_atomic_init_u64(&de_shared->backends[i].c.since, 0);
 			pg_atomic_init_u32(&de_shared->backends[i].c.held_dboid, InvalidOid);
 		}
 	}
@@ -151,6 +157,8 @@ database_init(DeDatabase *db, Oid dboid)
 	pg_atomic_init_u64(&db->acked_id, 0);
 	pg_atomic_init_u64(&db->read_id, 0);
 	pg_atomic_init_u64(&db->stored_id, 0);
+	pg_atomic_init_u32(&db->locked_segments, 0);
+	pg_atomic_init_u64(&db->outbox_target, 0);
 	pg_atomic_init_u32(&db->flush_waiters, 0);
 	ConditionVariableInit(&db->acked_cv);
 	pg_atomic_init_u64(&db->events_acked, 0);
@@ -170,8 +178,8 @@ database_init(DeDatabase *db, Oid dboid)
 
 /*
  * The entry of a database, if it has one.  Without the lock: an entry's dboid
- * is written last when it is made, and an entry of a database that somebody
- * may ask for is never taken away.
+ * is written last when it is made.  Of another database than one's own it may
+ * be taken away at any time.
  */
 DeDatabase *
 de_database_find(Oid dboid)
@@ -188,17 +196,21 @@ de_database_find(Oid dboid)
 }
 
 /*
- * The entry of a database, made if need be.  Throws configuration_limit_exceeded.
+ * The entry of a database, made if need be; see shmem.h.
  */
 DeDatabase *
 de_database_get(Oid dboid)
 {
-	DeDatabase *db = de_database_find(dboid);
+	bool		own = OidIsValid(MyDatabaseId) && dboid == MyDatabaseId;
+	DeDatabase *db;
+	int			reserved;
 
-	if (db == NULL)
-		db = database_allocate(dboid);
+	if (own && own_database != NULL)
+		return own_database;
+	reserved = databases_reserved(dboid);
+	db = database_allocate(dboid, reserved, own);
 	if (db == NULL && databases_reclaim())
-		db = database_allocate(dboid);
+		db = database_allocate(dboid, reserved, own);
 	if (db == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -208,41 +220,110 @@ de_database_get(Oid dboid)
 }
 
 /*
- * Finds or takes a free entry; NULL when there is none.
+ * How many free entries must be left to others: none by a listed database, by
+ * another one those that listed databases are still to get.  Otherwise any
+ * database where somebody creates the extension could keep a listed one from
+ * being served.
+ */
+static int
+databases_reserved(Oid dboid)
+{
+	List	   *names = de_listed_databases();
+	int			reserved = 0;
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		Oid			listed = get_database_oid(lfirst(cell), true);
+
+		if (listed == dboid)
+		{
+			reserved = 0;
+			break;
+		}
+		if (!OidIsValid(listed) || de_database_find(listed) == NULL)
+			reserved++;
+	}
+	list_free_deep(names);
+	return reserved;
+}
+
+/*
+ * Finds the entry, or takes one if more than "reserved" are free; NULL if
+ * not.  "own": this backend remembers it.
  */
 static DeDatabase *
-database_allocate(Oid dboid)
+database_allocate(Oid dboid, int reserved, bool own)
 {
+	static bool exit_registered = false;
 	DeDatabase *db;
 
+	if (own && !exit_registered)
+	{
+		/* before the callback of horizon.c, so that it runs after that one */
+		on_shmem_exit(database_forget, (Datum) 0);
+		exit_registered = true;
+	}
 	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
 	db = de_database_find(dboid);
 	if (db == NULL)
 	{
-		db = de_database_find(InvalidOid);
-		if (db != NULL)
+		int			free = 0;
+
+		for (int i = 0; i < de_shared->max_databases; i++)
+		{
+			if (!OidIsValid(de_shared->databases[i].dboid))
+			{
+				free++;
+				db = &de_shared->databases[i];
+			}
+		}
+		if (free > reserved)
 			database_init(db, dboid);
+		else
+			db = NULL;
+	}
+	if (db != NULL && own)
+	{
+		db->users++;
+		own_database = db;
 	}
 	LWLockRelease(de_shared->lock);
 	return db;
 }
 
 /*
- * Does a worker process still use the entry?
+ * on_shmem_exit: this backend remembers its entry no more.
  */
-static bool
-database_has_workers(DeDatabase *db)
+static void
+database_forget(int code, Datum arg)
 {
-	bool		found = pg_atomic_read_u32(&db->relay.pid) != 0;
-
-	for (int i = 0; i < DE_MAX_PROXY_WORKERS && !found; i++)
-		found = pg_atomic_read_u32(&db->proxies[i].pid) != 0;
-	return found;
+	if (own_database == NULL)
+		return;
+	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
+	own_database->users--;
+	LWLockRelease(de_shared->lock);
+	own_database = NULL;
 }
 
 /*
- * Frees the entries of databases that no longer exist; true if there was one.
- * The catalog is read without our lock (a cache miss takes heavyweight locks).
+ * Is the entry in use, by a backend or by a worker?
+ */
+static bool
+database_is_used(DeDatabase *db)
+{
+	bool		used = db->users > 0 || pg_atomic_read_u32(&db->relay.pid) != 0;
+
+	for (int i = 0; i < DE_MAX_PROXY_WORKERS && !used; i++)
+		used = pg_atomic_read_u32(&db->proxies[i].pid) != 0;
+	return used;
+}
+
+/*
+ * Frees entries that nobody uses, of databases that no longer exist or are not
+ * listed; true if there was one.  What is lost is derived again, as after a
+ * start.  The catalog is read without our lock (a cache miss takes heavyweight
+ * locks).
  */
 static bool
 databases_reclaim(void)
@@ -251,20 +332,52 @@ databases_reclaim(void)
 
 	for (int i = 0; i < de_shared->max_databases; i++)
 	{
-		DeDatabase *db = &de_shared->databases[i];
-		Oid			dboid = db->dboid;
+		Oid			dboid = de_shared->databases[i].dboid;
+		char	   *name;
 
-		if (!OidIsValid(dboid) || SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(dboid)))
+		if (!OidIsValid(dboid))
 			continue;
-		LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
-		if (db->dboid == dboid && !database_has_workers(db))
-		{
-			db->dboid = InvalidOid;
-			freed = true;
-		}
-		LWLockRelease(de_shared->lock);
+		name = get_database_name(dboid);
+		if (name == NULL || !de_database_is_listed(name))
+			freed |= database_free(&de_shared->databases[i], dboid);
 	}
 	return freed;
+}
+
+/*
+ * Frees the entry of that database if nobody uses it.
+ */
+static bool
+database_free(DeDatabase *db, Oid dboid)
+{
+	bool		freed = false;
+
+	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
+	if (db->dboid == dboid && !database_is_used(db))
+	{
+		db->dboid = InvalidOid;
+		freed = true;
+	}
+	LWLockRelease(de_shared->lock);
+	return freed;
+}
+
+/*
+ * Gives a listed database its entry; see shmem.h.
+ */
+bool
+de_database_reserve(Oid dboid, List *listed)
+{
+	if (database_allocate(dboid, 0, false) != NULL)
+		return true;
+	for (int i = 0; i < de_shared->max_databases; i++)
+	{
+		Oid			other = de_shared->databases[i].dboid;
+
+		if (OidIsValid(other) && !list_member_oid(listed, other))
+			(void) database_free(&de_shared->databases[i], other);
+	}
+	return database_allocate(dboid, 0, false) != NULL;
 }
 
 /*
@@ -357,7 +470,7 @@ last_error_fill(DeLastError *error, const char *text)
  * else a free one.  NULL when all are in use.
  */
 DeGroupStatus *
-de_group_status_claim(Oid dboid, const char *name, int proxy_index)
+de_group_status_claim(Oid dboid, const char *name)
 {
 	DeGroupStatus *status = NULL;
 	TimestampTz now = GetCurrentTimestamp();
@@ -378,7 +491,6 @@ de_group_status_claim(Oid dboid, const char *name, int proxy_index)
 	if (status != NULL)
 	{
 		SpinLockAcquire(&status->mutex);
-		status->proxy_index = proxy_index;
 		status->pid = MyProcPid;
 		status->state = DE_GROUP_STARTING;
 		status->state_since = now;

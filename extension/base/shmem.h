@@ -12,9 +12,9 @@
  *		Atomics are atomics.  Fields under "mutex" are read and written with
  *		that spinlock held, for a few instructions (no call that can throw or
  *		allocate).  DeShared.lock (LWLock) guards the allocation of database
- *		and group entries; an entry, once allocated to a database, keeps that
- *		database until it is dropped, so a pointer to it stays good for the
- *		life of a process connected to that database.
+ *		and group entries.  An entry keeps its database while a worker serves
+ *		it or a backend remembers it (users), so a pointer to the entry of
+ *		one's own database stays good for the life of a process.
  *
  *-------------------------------------------------------------------------
  */
@@ -80,32 +80,46 @@ typedef struct DeWorkerCell
 	pg_atomic_uint32 procno;	/* valid while pid is not 0 */
 } DeWorkerCell;
 
+#define DE_OWN_CACHE_LINE pg_attribute_aligned(PG_CACHE_LINE_SIZE)
+
+/*
+ * Fields are grouped by who writes them, each group on cache lines of its own:
+ * every commit that publishes writes the second, the relay the third, and
+ * either would take the line away from the other.
+ */
 typedef struct DeDatabase
 {
 	Oid			dboid;			/* InvalidOid = free; under DeShared.lock */
+	int			users;			/* backends that remember the entry; under DeShared.lock */
 
-	/* Horizon (see horizon.c) */
+	/* Seldom written (see horizon.c) */
 	pg_atomic_uint32 ids_ready; /* 1 once last_drawn is derived */
 	pg_atomic_uint32 current_segment;	/* where publishers insert; moved by the relay */
-	pg_atomic_uint64 current_since; /* TimestampTz when it became current */
-	pg_atomic_uint64 last_drawn;	/* the largest id given out */
-	pg_atomic_uint64 start_id;	/* what it was when derived: no event has it */
+	pg_atomic_uint64 current_since; /* when it became current: de_monotonic_ms() */
+	pg_atomic_uint64 start_id;	/* last_drawn when derived: no event has it */
+	pg_atomic_uint64 outbox_target; /* bytes that publishers want it to be below; 0 = none */
+
+	/* Written by each commit that publishes */
+	DE_OWN_CACHE_LINE pg_atomic_uint64 last_drawn;	/* the largest id given out */
 	pg_atomic_uint64 commit_lsn;	/* largest XactLastCommitEnd of a publisher */
 
 	/* Wake-up: 1 = the relay is about to sleep or sleeps; who resets it to 0 sets the latch */
-	pg_atomic_uint32 relay_asleep;
+	DE_OWN_CACHE_LINE pg_atomic_uint32 relay_asleep;
 
 	/* Progress, written by the relay only */
 	pg_atomic_uint64 acked_id;	/* every event up to here is acknowledged or gone */
 	pg_atomic_uint64 read_id;	/* every event up to here was handed to the producer */
 	pg_atomic_uint64 stored_id; /* what a restart would begin after */
-	pg_atomic_uint32 flush_waiters; /* backends in flush() */
-	ConditionVariable acked_cv; /* broadcast when acked_id moved and somebody waits */
+	pg_atomic_uint32 locked_segments;	/* bit by number: could be emptied, but somebody uses it */
 
 	/* Figures, written by the relay only */
 	pg_atomic_uint64 events_acked;
 	pg_atomic_uint64 bytes_acked;
 	pg_atomic_uint64 produce_errors;
+
+	/* flush() */
+	pg_atomic_uint32 flush_waiters; /* backends in flush() */
+	ConditionVariable acked_cv; /* broadcast when acked_id moved and somebody waits */
 
 	DeWorkerCell relay;
 	DeWorkerCell proxies[DE_MAX_PROXY_WORKERS];
@@ -125,7 +139,6 @@ typedef struct DeGroupStatus
 	slock_t		mutex;			/* guards all below but dboid and name */
 	Oid			dboid;			/* InvalidOid = free; under DeShared.lock */
 	char		name[DE_GROUP_NAME_SIZE];
-	int			proxy_index;
 	pid_t		pid;
 	DeGroupState state;
 	TimestampTz state_since;
@@ -153,6 +166,7 @@ typedef union DeBackendCell
 		 */
 		pg_atomic_uint64 bound;
 		pg_atomic_uint32 dboid; /* whose ids; written before bound */
+		pg_atomic_uint64 since; /* when bound was set: de_monotonic_ms(); written before it */
 
 		/*
 		 * The database that this backend's DDL needs our workers gone from;
@@ -185,11 +199,20 @@ extern void de_shmem_init(void);
 extern void de_shmem_require(void);
 
 /*
- * The entry of a database, allocated at first use; entries of dropped
- * databases are taken over when all are in use.  Needs a transaction (it may
- * look at pg_database).  Throws when durable_event.max_databases is reached.
+ * The entry of a database, allocated at first use; a backend remembers that of
+ * its own.  Places are kept for databases that are listed; when none is left,
+ * entries of dropped databases, and of unlisted ones that nobody is using, are
+ * taken over.  Needs a transaction (it may look at pg_database).  Throws
+ * configuration_limit_exceeded when there is no place.
  */
 extern DeDatabase *de_database_get(Oid dboid);
+
+/*
+ * For the launcher, which can read no catalog by an index: sees to it that a
+ * listed database has its entry; "listed" has the OIDs of all of them.  False
+ * when there is no place.
+ */
+extern bool de_database_reserve(Oid dboid, List *listed);
 
 /* The entry if there is one, else NULL.  Never throws, needs no transaction. */
 extern DeDatabase *de_database_find(Oid dboid);
@@ -206,7 +229,7 @@ extern void de_relay_report_error(DeDatabase *db, const char *text);
 extern void de_relay_report_outbox(DeDatabase *db, const char *text);
 
 /* A free group entry claimed for this process; NULL when max_groups are in use. */
-extern DeGroupStatus *de_group_status_claim(Oid dboid, const char *name, int proxy_index);
+extern DeGroupStatus *de_group_status_claim(Oid dboid, const char *name);
 extern void de_group_status_release(DeGroupStatus *status);
 extern void de_group_report_state(DeGroupStatus *status, DeGroupState state);
 extern void de_group_report_error(DeGroupStatus *status, const char *text);

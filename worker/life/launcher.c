@@ -34,6 +34,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
@@ -46,6 +47,7 @@
 #include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "extension/base/shmem.h"
+#include "worker/base/backoff.h"
 #include "worker/life/launcher.h"
 #include "worker/life/worker.h"
 
@@ -86,7 +88,7 @@ typedef struct LauncherChild
 	BackgroundWorkerHandle *handle; /* NULL: not running, or a former launcher's */
 	int64		started_at;
 	int64		not_before;		/* of the next start */
-	int			backoff_ms;		/* 0: it did not die young */
+	int			young_ends;		/* one after the other, so far */
 	bool		stopping;		/* SIGTERM was sent */
 } LauncherChild;
 
@@ -121,10 +123,10 @@ static bool launcher_read_catalog(void);
 static void launcher_judge_target(LauncherTarget *target, LauncherProblem problem);
 static void launcher_ensure_entries(int64 now);
 static LauncherTarget *launcher_find_target(List *targets, Oid dboid, const char *name);
-static void launcher_look_at_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int wanted);
-static void launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind kind,
-								   int index, DeDatabase *db, LauncherTarget *target, bool wanted);
-static void launcher_bury(LauncherTurn *turn, LauncherChild *child, Oid dboid);
+static void launcher_tend_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int wanted);
+static void launcher_tend_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind kind,
+								int index, DeDatabase *db, LauncherTarget *target, bool wanted);
+static void launcher_child_ended(LauncherTurn *turn, LauncherChild *child, Oid dboid);
 static void launcher_forget_children(LauncherChildren *children);
 static void launcher_forget_backoff(void);
 static int	launcher_proxies_here(bool in_recovery);
@@ -202,9 +204,9 @@ launcher_turn(LauncherTurn *turn)
 
 		/* the relays of all databases before any proxy: background worker slots may run out */
 		for (int slot = 0; slot < de_shared->max_databases; slot++)
-			launcher_look_at_database(turn, slot, DE_WORKER_RELAY, relays);
+			launcher_tend_database(turn, slot, DE_WORKER_RELAY, relays);
 		for (int slot = 0; slot < de_shared->max_databases; slot++)
-			launcher_look_at_database(turn, slot, DE_WORKER_PROXY, proxies);
+			launcher_tend_database(turn, slot, DE_WORKER_PROXY, proxies);
 
 		if (!turn->wants_catalog || turn->catalog_is_fresh)
 			break;
@@ -370,12 +372,15 @@ launcher_judge_target(LauncherTarget *target, LauncherProblem problem)
 static void
 launcher_ensure_entries(int64 now)
 {
+	List	   *listed = NIL;
 	ListCell   *cell;
 
 	foreach(cell, launcher_targets)
+		listed = lappend_oid(listed, ((LauncherTarget *) lfirst(cell))->dboid);
+	foreach(cell, launcher_targets)
 	{
 		LauncherTarget *target = lfirst(cell);
-		volatile bool done = true;
+		bool		done = true;
 
 		if (!OidIsValid(target->dboid))
 			continue;
@@ -383,34 +388,12 @@ launcher_ensure_entries(int64 now)
 		{
 			if (target->retry_at > now)
 				continue;
-
-			/*
-			 * Getting an entry throws when there is no more room.  Dying of
-			 * that would take the launcher from all other databases, so it is
-			 * caught (pitfall 17: the abort releases locks and buffers); any
-			 * other error ends us as usual.
-			 */
-			PG_TRY();
-			{
-				de_worker_start_transaction("allocating shared memory for a database");
-				(void) de_database_get(target->dboid);
-				de_worker_commit_transaction();
-			}
-			PG_CATCH();
-			{
-				if (geterrcode() != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-					PG_RE_THROW();
-				MemoryContextSwitchTo(de_worker->scratch);
-				AbortCurrentTransaction();
-				FlushErrorState();
-				MemoryContextSwitchTo(de_worker->scratch);
-				done = false;
-			}
-			PG_END_TRY();
+			done = de_database_reserve(target->dboid, listed);
 		}
 		target->retry_at = done ? 0 : now + LAUNCHER_ENTRY_RETRY_MS;
 		launcher_judge_target(target, done ? LAUNCHER_OK : LAUNCHER_NO_ENTRY);
 	}
+	list_free(listed);
 }
 
 /*
@@ -436,7 +419,7 @@ launcher_find_target(List *targets, Oid dboid, const char *name)
  * databases that are not listed any more.
  */
 static void
-launcher_look_at_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int wanted)
+launcher_tend_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int wanted)
 {
 	DeDatabase *db = &de_shared->databases[slot];
 	LauncherChildren *children = launcher_children[slot];
@@ -457,13 +440,13 @@ launcher_look_at_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int w
 
 	target = launcher_find_target(launcher_targets, dboid, NULL);
 	if (kind == DE_WORKER_RELAY)
-		launcher_look_at_child(turn, &children->relay, DE_WORKER_RELAY, 0, db, target,
-							   target != NULL && wanted > 0);
+		launcher_tend_child(turn, &children->relay, DE_WORKER_RELAY, 0, db, target,
+							target != NULL && wanted > 0);
 	else
 	{
 		for (int i = 0; i < DE_MAX_PROXY_WORKERS; i++)
-			launcher_look_at_child(turn, &children->proxies[i], DE_WORKER_PROXY, i, db, target,
-								   target != NULL && i < wanted);
+			launcher_tend_child(turn, &children->proxies[i], DE_WORKER_PROXY, i, db, target,
+								target != NULL && i < wanted);
 	}
 }
 
@@ -472,8 +455,8 @@ launcher_look_at_database(LauncherTurn *turn, int slot, DeWorkerKind kind, int w
  * and not wanted.
  */
 static void
-launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind kind, int index,
-					   DeDatabase *db, LauncherTarget *target, bool wanted)
+launcher_tend_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind kind, int index,
+					DeDatabase *db, LauncherTarget *target, bool wanted)
 {
 	DeWorkerCell *cell = kind == DE_WORKER_RELAY ? &db->relay : &db->proxies[index];
 	pid_t		pid = (pid_t) pg_atomic_read_u32(&cell->pid);
@@ -484,7 +467,7 @@ launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind ki
 	if (child->handle != NULL)
 	{
 		if (GetBackgroundWorkerPid(child->handle, &unused) == BGWH_STOPPED)
-			launcher_bury(turn, child, db->dboid);
+			launcher_child_ended(turn, child, db->dboid);
 		else
 			alive = true;
 	}
@@ -513,7 +496,7 @@ launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind ki
 		if (child->not_before > turn->now)
 			turn->next = Min(turn->next, child->not_before);
 		else if (de_database_is_held(db->dboid))
-			child->backoff_ms = 0;	/* whoever holds it will wake us */
+			child->young_ends = 0;	/* whoever holds it will wake us */
 		else if (!turn->catalog_is_fresh)
 			turn->wants_catalog = true;
 		else
@@ -534,15 +517,23 @@ launcher_look_at_child(LauncherTurn *turn, LauncherChild *child, DeWorkerKind ki
  * cannot run fills neither the processor nor the log.
  */
 static void
-launcher_bury(LauncherTurn *turn, LauncherChild *child, Oid dboid)
+launcher_child_ended(LauncherTurn *turn, LauncherChild *child, Oid dboid)
 {
 	if (child->stopping || turn->now - child->started_at >= LAUNCHER_YOUNG_MS ||
 		de_database_is_held(dboid))
-		child->backoff_ms = 0;
+	{
+		child->young_ends = 0;
+		child->not_before = turn->now;
+	}
 	else
-		child->backoff_ms = Min(LAUNCHER_BACKOFF_MAX_MS,
-								Max(LAUNCHER_BACKOFF_MIN_MS, child->backoff_ms * 2));
-	child->not_before = turn->now + child->backoff_ms;
+	{
+		/* from the upper half: a worker that cannot run must not come back at once */
+		double		random = 0.5 + pg_prng_double(&pg_global_prng_state) / 2;
+
+		child->not_before = turn->now;
+		child->not_before += de_backoff_ms(++child->young_ends, LAUNCHER_BACKOFF_MIN_MS,
+										   LAUNCHER_BACKOFF_MAX_MS, random);
+	}
 	child->stopping = false;
 	pfree(child->handle);
 	child->handle = NULL;
@@ -577,11 +568,11 @@ launcher_forget_backoff(void)
 		if (children == NULL)
 			continue;
 		children->relay.not_before = 0;
-		children->relay.backoff_ms = 0;
+		children->relay.young_ends = 0;
 		for (int i = 0; i < DE_MAX_PROXY_WORKERS; i++)
 		{
 			children->proxies[i].not_before = 0;
-			children->proxies[i].backoff_ms = 0;
+			children->proxies[i].young_ends = 0;
 		}
 	}
 }

@@ -248,8 +248,7 @@ group_start(DeGroup *group)
 	char		error[DE_KAFKA_ERROR_SIZE];
 
 	if (group->status == NULL)
-		group->status = de_group_status_claim(de_worker->dboid, group->definition->name,
-											  de_worker->index);
+		group->status = de_group_status_claim(de_worker->dboid, group->definition->name);
 	if (group->status == NULL)
 	{
 		snprintf(error, sizeof(error),
