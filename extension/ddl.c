@@ -47,8 +47,8 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/ddl.h"
 #include "extension/base/shmem.h"
@@ -266,7 +266,7 @@ static void
 ddl_hold(Oid dboid)
 {
 	static bool callbacks_registered = false;
-	TimestampTz start = GetCurrentTimestamp();
+	int64		deadline = de_monotonic_ms() + DDL_WAIT_MS;
 	DeDatabase *db;
 
 	if (!callbacks_registered)
@@ -293,8 +293,7 @@ ddl_hold(Oid dboid)
 	for (int i = 0; i < DE_MAX_PROXY_WORKERS; i++)
 		ddl_signal_worker(&db->proxies[i]);
 
-	while (ddl_workers_are_there(db) &&
-		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), DDL_WAIT_MS))
+	while (db->dboid == dboid && ddl_workers_are_there(db) && de_monotonic_ms() < deadline)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, DDL_POLL_MS,
 						 DE_WAIT_EVENT(ddl_wait_event, "DurableEventDdl"));

@@ -16,6 +16,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/base/shmem.h"
 #include "extension/outbox/horizon.h"
@@ -24,8 +25,9 @@ PG_FUNCTION_INFO_V1(durable_event_flush);
 
 static uint32 flush_wait_event = 0;
 
+static pg_noinline int64 flush_deadline(Interval *timeout);
 static void flush_forget(int code, Datum arg);
-static bool flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline);
+static bool flush_wait(DeDatabase *db, uint64 target, int64 deadline);
 
 /*
  * SQL: flush(timeout interval) returns boolean: waits until every event
@@ -34,9 +36,8 @@ static bool flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline);
 Datum
 durable_event_flush(PG_FUNCTION_ARGS)
 {
-	Interval   *timeout = PG_GETARG_INTERVAL_P(0);
 	DeDatabase *db;
-	TimestampTz deadline;
+	int64		deadline;
 	bool		done;
 
 	de_shmem_require();
@@ -45,9 +46,7 @@ durable_event_flush(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot flush the outbox during recovery"),
 				 errhint("Call durable_event.flush() on the primary.")));
-	deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													   TimestampTzGetDatum(GetCurrentTimestamp()),
-													   IntervalPGetDatum(timeout)));
+	deadline = flush_deadline(PG_GETARG_INTERVAL_P(0));
 	db = de_database_get(MyDatabaseId);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	de_horizon_derive(db);
@@ -61,6 +60,26 @@ durable_event_flush(PG_FUNCTION_ARGS)
 	PG_END_ENSURE_ERROR_CLEANUP(flush_forget, PointerGetDatum(db));
 	flush_forget(0, PointerGetDatum(db));
 	PG_RETURN_BOOL(done);
+}
+
+/*
+ * When an interval from now is over, on the clock that nobody sets; the calendar
+ * has to say how long a month is.  Not inlined: its variables need not survive
+ * the caller's longjmp.
+ */
+static pg_noinline int64
+flush_deadline(Interval *timeout)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+															  TimestampTzGetDatum(now),
+															  IntervalPGetDatum(timeout)));
+
+	if (TIMESTAMP_IS_NOEND(end))
+		return PG_INT64_MAX;
+	if (TIMESTAMP_IS_NOBEGIN(end))
+		return 0;
+	return de_monotonic_ms() + (end - now + 999) / 1000;
 }
 
 /*
@@ -78,7 +97,7 @@ flush_forget(int code, Datum arg)
  * Waits until acked_id reaches target or the deadline passes.
  */
 static bool
-flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline)
+flush_wait(DeDatabase *db, uint64 target, int64 deadline)
 {
 	bool		done;
 
@@ -87,13 +106,13 @@ flush_wait(DeDatabase *db, uint64 target, TimestampTz deadline)
 	ConditionVariablePrepareToSleep(&db->acked_cv);
 	for (;;)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		int64		left = deadline - de_monotonic_ms();
 
 		done = pg_atomic_read_u64(&db->acked_id) >= target;
 		if (done || left <= 0)
 			break;
 		/* a second at most, so that nothing depends on one broadcast */
-		ConditionVariableTimedSleep(&db->acked_cv, Min(left, 1000),
+		ConditionVariableTimedSleep(&db->acked_cv, (long) Min(left, 1000),
 									DE_WAIT_EVENT(flush_wait_event, "DurableEventFlush"));
 	}
 	ConditionVariableCancelSleep();
