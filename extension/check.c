@@ -25,12 +25,16 @@
 #include "extension/base/catalog.h"
 #include "extension/base/identity.h"
 #include "extension/base/shmem.h"
+#include "extension/outbox/horizon.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_check);
 
 /* descriptors and threads that one consumer group takes with a small cluster; see reference */
 #define DESCRIPTORS_PER_GROUP 14
+
+/* A commit takes as long as its events take to be inserted, 2 microseconds each. */
+#define HORIZON_WARN_MS 5000
 
 /* Collects the rows of check(). */
 typedef struct Check
@@ -44,6 +48,7 @@ static bool check_extension(Check *check);
 static void check_settings(Check *check, bool *served);
 static void check_relay(Check *check, bool served);
 static const char *check_source_mismatch(void);
+static void check_horizon(Check *check);
 static void check_limits(Check *check, bool served);
 static void check_publications(Check *check);
 static int64 count_rows(const char *query);
@@ -73,6 +78,7 @@ durable_event_check(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	check_settings(&check, &served);
 	check_relay(&check, served);
+	check_horizon(&check);
 	check_limits(&check, served);
 	check_publications(&check);
 	return (Datum) 0;
@@ -220,10 +226,30 @@ check_source_mismatch(void)
 	DeRelayStateRow row;
 
 	de_state_read(&row);
-	if (row.copied)
+	if (row.identity == DE_IDENTITY_COPIED)
 		return "The source was stored in another database: this one is a copy of it.";
 	return psprintf("The stored source is \"%s\", the configured one is \"%s\".",
 					row.source != NULL ? row.source : "", de_source);
+}
+
+/*
+ * A commit that holds back all later ones.
+ */
+static void
+check_horizon(Check *check)
+{
+	int			pid;
+	int64		held_ms;
+
+	if (de_horizon_holder(de_database_get(MyDatabaseId), &pid, &held_ms) &&
+		held_ms >= HORIZON_WARN_MS)
+		check_row(check, "commit", "warning",
+				  psprintf("The commit of process %d has been under way for " INT64_FORMAT " seconds and holds back the events of all later ones.",
+						   pid, held_ms / 1000),
+				  psprintf("See wait_event of pid %d in pg_stat_activity. If it waits for a standby: synchronous_standby_names and synchronous_commit (remote_apply waits for replay); if it is writing: durable_event.max_events_per_transaction.",
+						   pid));
+	else
+		check_row(check, "commit", "ok", NULL, NULL);
 }
 
 /*

@@ -305,7 +305,8 @@ CREATE FUNCTION durable_event.stat_relay(
 	OUT pid integer, OUT state text, OUT since timestamptz, OUT drawn_id bigint, OUT read_id bigint,
 	OUT acked_id bigint, OUT stored_id bigint, OUT lag bigint, OUT lag_seconds double precision,
 	OUT events_acked bigint, OUT bytes_acked bigint, OUT produce_errors bigint,
-	OUT last_acked_at timestamptz, OUT last_error text, OUT last_error_at timestamptz)
+	OUT last_acked_at timestamptz, OUT last_error text, OUT last_error_at timestamptz,
+	OUT commit_pid integer, OUT commit_seconds double precision)
 	RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'durable_event_stat_relay';
 COMMENT ON FUNCTION durable_event.stat_relay() IS 'source of the view stat_relay';
@@ -327,6 +328,8 @@ COMMENT ON COLUMN durable_event.stat_relay.produce_errors IS 'failed deliveries 
 COMMENT ON COLUMN durable_event.stat_relay.last_acked_at IS 'when Kafka last acknowledged an event';
 COMMENT ON COLUMN durable_event.stat_relay.last_error IS 'what went wrong last';
 COMMENT ON COLUMN durable_event.stat_relay.last_error_at IS 'when that was';
+COMMENT ON COLUMN durable_event.stat_relay.commit_pid IS 'the backend whose commit under way holds back the events of all later ones; null = none';
+COMMENT ON COLUMN durable_event.stat_relay.commit_seconds IS 'for how long it has, in seconds; more than a moment is a commit that waits for a standby or a huge transaction';
 
 CREATE FUNCTION durable_event.stat_group(
 	OUT group_name text, OUT pid integer, OUT state text, OUT since timestamptz, OUT partitions integer,

@@ -398,7 +398,7 @@ publish_check_outbox_size(void)
 
 	if (!looked || now - looked_at >= 1000)
 	{
-		size = de_outbox_size();
+		size = de_outbox_size(de_database_get(MyDatabaseId), de_max_outbox_size);
 		looked = true;
 		looked_at = now;
 	}

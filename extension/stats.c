@@ -20,6 +20,7 @@
 
 #include "extension/base/compat.h"
 #include "extension/base/shmem.h"
+#include "extension/outbox/horizon.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_stat_relay);
@@ -79,8 +80,11 @@ durable_event_stat_relay(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	DeDatabase *db;
 	DeRelayReport report;
-	Datum		values[15];
-	bool		nulls[15] = {false};
+	Datum		values[17];
+	bool		nulls[17] = {false};
+	int			holder = 0;
+	int64		held_ms = 0;
+	bool		held;
 	uint64		acked;
 	uint64		drawn;
 	int			i = 0;
@@ -123,6 +127,13 @@ durable_event_stat_relay(PG_FUNCTION_ARGS)
 	put_text(&values[i], &nulls[i], report.error.at != 0 ? report.error.text : NULL);
 	i++;
 	put_timestamp(&values[i], &nulls[i], report.error.at);
+	i++;
+	held = de_horizon_holder(db, &holder, &held_ms);
+	nulls[i] = !held;
+	values[i++] = Int32GetDatum(holder);
+	nulls[i] = !held;
+	values[i++] = Float8GetDatum(held_ms / 1e3);
+	Assert(i == lengthof(values));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }
@@ -142,8 +153,8 @@ durable_event_stat_group(PG_FUNCTION_ARGS)
 	{
 		DeGroupStatus *status = &de_shared->groups[n];
 		DeGroupStatus copy;
-		Datum		values[17];
-		bool		nulls[17] = {false};
+		Datum		values[15];
+		bool		nulls[15] = {false};
 		int			i = 0;
 
 		if (status->dboid != MyDatabaseId)

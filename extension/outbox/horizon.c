@@ -63,8 +63,8 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "utils/timestamp.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
@@ -107,7 +107,7 @@ de_horizon_derive(DeDatabase *db)
 			pg_atomic_write_u64(&db->last_drawn, last);
 		pg_atomic_write_u64(&db->start_id, pg_atomic_read_u64(&db->last_drawn));
 		pg_atomic_write_u32(&db->current_segment, segment);
-		pg_atomic_write_u64(&db->current_since, (uint64) GetCurrentTimestamp());
+		pg_atomic_write_u64(&db->current_since, (uint64) de_monotonic_ms());
 		pg_write_barrier();
 		pg_atomic_write_u32(&db->ids_ready, 1);
 	}
@@ -137,6 +137,7 @@ de_horizon_draw(DeDatabase *db, uint64 n)
 	}
 
 	pg_atomic_write_u32(&cell->c.dboid, db->dboid);
+	pg_atomic_write_u64(&cell->c.since, (uint64) de_monotonic_ms());
 	pg_write_barrier();
 	marked_db = db;
 	pg_atomic_write_u64(&cell->c.bound, pg_atomic_read_u64(&db->last_drawn));	/* P1 */
@@ -226,4 +227,30 @@ de_horizon_safe(DeDatabase *db)
 	if (!XLogRecPtrIsInvalid(lsn))
 		XLogFlush(lsn);			/* R5 */
 	return safe;
+}
+
+/*
+ * Who holds the horizon; see horizon.h.
+ */
+bool
+de_horizon_holder(DeDatabase *db, int *pid, int64 *held_ms)
+{
+	uint64		smallest = DE_NOT_IN_FLIGHT;
+
+	for (int i = 0; i < DE_MAX_PROC_NUMBER; i++)
+	{
+		DeBackendCell *cell = &de_shared->backends[i];
+		uint64		bound = pg_atomic_read_u64(&cell->c.bound);
+
+		if (bound >= smallest)
+			continue;
+		pg_read_barrier();
+		if (pg_atomic_read_u32(&cell->c.dboid) != db->dboid)
+			continue;
+		smallest = bound;
+		/* as it is just now: for people */
+		*pid = DE_GET_PROC(i)->pid;
+		*held_ms = Max(0, de_monotonic_ms() - (int64) pg_atomic_read_u64(&cell->c.since));
+	}
+	return smallest != DE_NOT_IN_FLIGHT;
 }

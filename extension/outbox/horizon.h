@@ -38,4 +38,11 @@ extern void de_horizon_derive(DeDatabase *db);
  */
 extern uint64 de_horizon_safe(DeDatabase *db);
 
+/*
+ * For people: the process with the lowest mark, whose commit under way holds
+ * back all events of later ones, and for how many milliseconds it has had it;
+ * false if there is none.
+ */
+extern bool de_horizon_holder(DeDatabase *db, int *pid, int64 *held_ms);
+
 #endif							/* DE_HORIZON_H */

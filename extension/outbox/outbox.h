@@ -55,7 +55,8 @@ extern bool de_outbox_read(int64 after, int64 upto, int max_events,
 /*
  * Moves the current segment on when it is full or old, and empties one
  * segment that is wholly published ("stored" is the stored progress) and older
- * than the retention.  What it empties it locks conditionally.  To be called
+ * than the retention; near max_outbox_size both as soon as possible.  What it
+ * empties it locks conditionally.  To be called
  * by the relay, in a transaction of its own without a snapshot.  Returns true
  * if it emptied one (call again).
  */
@@ -64,8 +65,18 @@ extern bool de_outbox_rotate(DeDatabase *db, int64 stored);
 /* The largest id in any segment, committed or not; 0 = none. */
 extern int64 de_outbox_largest_id(int *segment);
 
-/* Bytes on disk of all segments.  Needs a transaction. */
-extern int64 de_outbox_size(void);
+/*
+ * Bytes on disk of all segments that count for max_outbox_size.  Near "limit"
+ * (MB) the relay is told to empty what is acknowledged, and that does not count,
+ * unless somebody's lock has kept the relay from it.  Needs a transaction.
+ */
+extern int64 de_outbox_size(DeDatabase *db, int limit);
+
+/* Does the relay know of a reason to call de_outbox_rotate() soon? */
+extern bool de_outbox_is_pressed(DeDatabase *db);
+
+/* bytes at which a limit of the outbox in MB is near */
+#define DE_OUTBOX_TARGET(limit) ((int64) (limit) * (1024 * 1024 / 4 * 3))
 
 /*
  * Appends pending events of this transaction to the current segment; used by

@@ -30,38 +30,66 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/base/guc.h"
 #include "extension/base/kill_point.h"
 #include "extension/outbox/segment.h"
 
+/* What became of a segment that is not current. */
+typedef enum SegmentFate
+{
+	SEGMENT_EMPTY,				/* it was */
+	SEGMENT_EMPTIED,			/* just now */
+	SEGMENT_KEPT,				/* not all of it is published, or not long enough ago */
+	SEGMENT_LOCKED				/* could be emptied, but somebody uses it */
+} SegmentFate;
+
+static int64 outbox_target(DeDatabase *db);
 static bool segment_lock_conditionally(Oid relid);
+static SegmentFate segment_try_empty(DeDatabase *db, int segment, int64 stored, bool regardless);
+static bool segment_is_kept(TimestampTz created_at, bool regardless);
 static void segment_drop_free_space_map(Relation rel);
-static bool segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before);
 
 /*
  * Moves the current segment on when it is full or old and the next one is
  * empty (else it goes on growing: an event is never refused for that), and
- * empties one segment.  See outbox.h.
+ * empties one segment.  Near max_outbox_size sooner, and regardless of the
+ * retention.  See outbox.h.
  */
 bool
 de_outbox_rotate(DeDatabase *db, int64 stored)
 {
 	int			current = (int) pg_atomic_read_u32(&db->current_segment);
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&db->current_since);
+	int64		now = de_monotonic_ms();
+	int64		since = (int64) pg_atomic_read_u64(&db->current_since);
+	int64		target = outbox_target(db);
+	int64		sizes[DE_SEGMENTS];
+	int64		total = 0;
+	static uint32 locked_before = 0;
+	uint32		locked = 0;
+	bool		pressed;
 	Relation	rel;
 	Relation	index;
-	int64		bytes;
 
-	if (!de_segment_try_open(current, AccessShareLock, &rel, &index))
-		return false;
-	bytes = de_segment_bytes(rel);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	if (bytes > 0 &&
-		(bytes >= (int64) de_segment_size * 1024 * 1024 ||
-		 now - since >= (int64) de_segment_interval * USECS_PER_SEC))
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		sizes[i] = 0;
+		if (!de_segment_try_open(i, AccessShareLock, &rel, &index))
+			continue;			/* locked: it is left alone */
+		sizes[i] = de_segment_bytes(rel);
+		total += sizes[i];
+		index_close(index, AccessShareLock);
+		table_close(rel, AccessShareLock);
+	}
+	pressed = total >= target;
+	if (!pressed)
+		pg_atomic_write_u64(&db->outbox_target, 0);
+
+	if (sizes[current] > 0 &&
+		(sizes[current] >= (int64) de_segment_size * 1024 * 1024 ||
+		 now - since >= (int64) de_segment_interval * 1000 ||
+		 (pressed && sizes[current] >= target / DE_SEGMENTS)))
 	{
 		int			next = (current + 1) % DE_SEGMENTS;
 
@@ -81,11 +109,40 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 	/* the oldest first: the one that the pointer will come to next */
 	for (int i = 1; i < DE_SEGMENTS; i++)
 	{
-		if (segment_try_empty(db, (current + i) % DE_SEGMENTS, stored,
-							  now - (int64) de_retention * USECS_PER_SEC))
-			return true;
+		int			segment = (current + i) % DE_SEGMENTS;
+
+		switch (segment_try_empty(db, segment, stored, pressed))
+		{
+			case SEGMENT_EMPTIED:
+				return true;
+			case SEGMENT_LOCKED:
+				locked |= 1 << segment;
+				break;
+			case SEGMENT_EMPTY:
+			case SEGMENT_KEPT:
+				break;
+		}
 	}
+	/* twice in a row: not for a commit that is just ending */
+	pg_atomic_write_u32(&db->locked_segments, locked & locked_before);
+	locked_before = locked;
 	return false;
+}
+
+/*
+ * The size below which the outbox should be: three quarters of
+ * max_outbox_size, as this process or some publisher has it set (for a session
+ * or since we began), or as good as infinite.
+ */
+static int64
+outbox_target(DeDatabase *db)
+{
+	int64		target = (int64) pg_atomic_read_u64(&db->outbox_target);
+	int64		own = DE_OUTBOX_TARGET(de_max_outbox_size);
+
+	if (target == 0)
+		target = PG_INT64_MAX;
+	return own > 0 ? Min(own, target) : target;
 }
 
 /*
@@ -119,10 +176,10 @@ segment_lock_conditionally(Oid relid)
 
 /*
  * Empties a segment if it has rows, all are published and the last is older
- * than "before"; true if it did.
+ * than the retention; "regardless" of that if so told.
  */
-static bool
-segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
+static SegmentFate
+segment_try_empty(DeDatabase *db, int segment, int64 stored, bool regardless)
 {
 	ReindexParams params = {0};
 	Relation	rel;
@@ -135,28 +192,30 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 
 	/* a cheap look first: without the lock that keeps others out */
 	if (!de_segment_try_open(segment, AccessShareLock, &rel, &index))
-		return false;
+		return SEGMENT_LOCKED;
 	empty = RelationGetNumberOfBlocks(rel) == 0;
 	if (!empty)
 		last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
 	relid = RelationGetRelid(rel);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	if (empty || last > stored || created_at > before)
-		return false;
+	if (empty)
+		return SEGMENT_EMPTY;
+	if (last > stored || segment_is_kept(created_at, regardless))
+		return SEGMENT_KEPT;
 
 	if (!segment_lock_conditionally(relid))
-		return false;			/* a reader, pg_dump, a publisher: another time */
+		return SEGMENT_LOCKED;	/* a reader, pg_dump, a publisher: another time */
 	rel = table_open(relid, NoLock);
 	/* all who could add rows have ended or are waiting for us: look again */
 	index = index_open(de_segment_index(rel), NoLock);
 	last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
 	index_close(index, NoLock);
-	if (last > stored || created_at > before ||
+	if (last > stored || segment_is_kept(created_at, regardless) ||
 		segment == (int) pg_atomic_read_u32(&db->current_segment))
 	{
 		table_close(rel, NoLock);
-		return false;
+		return SEGMENT_KEPT;
 	}
 
 	DE_KILL_POINT("relay-after-segment-lock");
@@ -179,7 +238,21 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, TimestampTz before)
 	ereport(DEBUG1,
 			(errmsg_internal("durable_event emptied outbox segment %d up to id %lld",
 							 segment, (long long) last)));
-	return true;
+	return SEGMENT_EMPTIED;
+}
+
+/*
+ * Is an event of that time to stay readable?  One of the future is not: the
+ * clock was wrong when it was published, and waiting for that time might fill
+ * the disk.
+ */
+static bool
+segment_is_kept(TimestampTz created_at, bool regardless)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return !regardless && created_at <= now &&
+		now - created_at < (int64) de_retention * USECS_PER_SEC;
 }
 
 /*

@@ -270,19 +270,58 @@ de_segment_bytes(Relation rel)
 }
 
 /*
- * Bytes on disk of all segments with their TOAST tables, without their indexes.
+ * Bytes on disk of all segments with their TOAST tables, without their indexes,
+ * that count for max_outbox_size; see outbox.h.
  */
 int64
-de_outbox_size(void)
+de_outbox_size(DeDatabase *db, int limit)
 {
+	int64		sizes[DE_SEGMENTS];
 	int64		size = 0;
+	int64		acked = (int64) pg_atomic_read_u64(&db->acked_id);
+	uint32		locked = pg_atomic_read_u32(&db->locked_segments);
 
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
 		Relation	rel = de_segment_open(i, AccessShareLock);
 
-		size += de_segment_bytes(rel);
+		sizes[i] = de_segment_bytes(rel);
+		size += sizes[i];
+		table_close(rel, AccessShareLock);
+	}
+	if (size < DE_OUTBOX_TARGET(limit))
+		return size;
+
+	/* the relay need not know of the limit: it may be this session's */
+	pg_atomic_write_u64(&db->outbox_target, (uint64) DE_OUTBOX_TARGET(limit));
+	de_worker_cell_wake(&db->relay);
+	if (pg_atomic_read_u32(&db->relay.pid) == 0)
+		return size;			/* nobody will empty anything */
+
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		Relation	rel;
+		Relation	index;
+		TimestampTz created_at;
+
+		if (sizes[i] == 0 || (locked & (1 << i)) != 0)
+			continue;
+		rel = de_segment_open(i, AccessShareLock);
+		index = index_open(de_segment_index(rel), AccessShareLock);
+		/* the current one, too: the relay will move on and then empty it */
+		if (de_segment_edge(rel, index, BackwardScanDirection, &created_at) <= acked)
+			size -= sizes[i];
+		index_close(index, AccessShareLock);
 		table_close(rel, AccessShareLock);
 	}
 	return size;
+}
+
+/*
+ * Has a publisher asked for room?
+ */
+bool
+de_outbox_is_pressed(DeDatabase *db)
+{
+	return pg_atomic_read_u64(&db->outbox_target) != 0;
 }

@@ -34,7 +34,8 @@ $node->safe_psql(
 
 # Settings of the database would be in the way of who uses psql, too.
 my $own = '-c exit_on_error=off -c default_transaction_read_only=off -c statement_timeout=0'
-  . ' -c lock_timeout=0 -c standard_conforming_strings=on';
+  . ' -c lock_timeout=0 -c idle_in_transaction_session_timeout=0'
+  . ' -c standard_conforming_strings=on';
 
 sub session
 {
@@ -265,7 +266,6 @@ gained_nothing('tried');
 
 # ---- a schema of his under the name, once a superuser has renamed the true one
 
-my $log = $node->log_position;
 is(careful('ALTER SCHEMA durable_event RENAME TO elsewhere'), '', 'the schema is renamed');
 is( session('mallory', '-c search_path=pg_catalog', q{
 	CREATE SCHEMA durable_event;
@@ -325,6 +325,23 @@ is(careful('DROP TRIGGER t ON durable_event.relay_state; ALTER TABLE durable_eve
 	'', 'and taken back');
 wait_until(sub { careful('SELECT state FROM durable_event.stat_relay') eq 'running' }, 'the relay runs');
 runs('taken back', 'e');
+
+# ---- an index counts by what it is, not by its name
+
+my $log = $node->log_position;
+is( careful(q{
+	DROP INDEX durable_event.outbox_0_id_idx;
+	CREATE INDEX outbox_0_id_idx ON durable_event.outbox_0 (event_id);
+	CREATE INDEX "descending" ON durable_event.outbox_0 (id DESC);
+	CREATE INDEX partial ON durable_event.outbox_0 (id) WHERE id < 0;
+	CREATE INDEX hashed ON durable_event.outbox_0 USING hash (id);
+	CREATE INDEX wide ON durable_event.outbox_0 (event_id, id);
+}), '', 'other indexes in place of the one on id');
+is(careless("SELECT durable_event.publish_event('e', 'f', '{}') IS NOT NULL"), 't', 'publishing does not need it');
+wait_until(sub { $node->log_since($log) =~ /table "outbox_0" has no valid index on column id/ },
+	'the relay says what it lacks');
+is(careful('CREATE INDEX by_any_name ON durable_event.outbox_0 (id)'), '', 'an index is made');
+runs('with an index of another name', 'g');
 
 # ---- workers do with no more than the rights of the extension's owner what runs code of tables
 

@@ -65,7 +65,8 @@ struct DeUpkeep
 	int64		stored;			/* progress as stored */
 	int64		store_at;		/* not before */
 	int64		rotated;		/* progress when rotation last had nothing to do */
-	int64		rotate_at;
+	int64		rotated_at;
+	bool		emptied;		/* then another one may be due */
 	ChoreState	chores[DE_CHORES];
 };
 
@@ -209,8 +210,12 @@ de_upkeep_rotate(DeUpkeep *upkeep, Oid extension)
 	UpkeepWork	work = {.upkeep = upkeep, .extension = extension};
 	int64		now = de_monotonic_ms();
 	DeFailure	failure;
+	int64		interval = ROTATE_IDLE_INTERVAL_MS;
 
-	if ((upkeep->rotated == upkeep->stored && now < upkeep->rotate_at) ||
+	upkeep->emptied = false;
+	if (de_outbox_is_pressed(upkeep->db))
+		interval = PROGRESS_INTERVAL_MS;
+	if ((upkeep->rotated == upkeep->stored && now - upkeep->rotated_at < interval) ||
 		!de_upkeep_is_due(upkeep, DE_CHORE_ROTATE))
 		return true;
 	/* without a snapshot: emptying a table under one is refused */
@@ -224,9 +229,10 @@ de_upkeep_rotate(DeUpkeep *upkeep, Oid extension)
 	de_upkeep_done(upkeep, DE_CHORE_ROTATE);
 
 	/* another one may be due */
+	upkeep->emptied = work.emptied;
 	if (!work.emptied)
 		upkeep->rotated = upkeep->stored;
-	upkeep->rotate_at = now + ROTATE_IDLE_INTERVAL_MS;
+	upkeep->rotated_at = now;
 	return work.same;
 }
 
@@ -248,8 +254,10 @@ de_upkeep_timeout(const DeUpkeep *upkeep, int64 acked)
 {
 	int64		due = upkeep->store_at;
 
+	if (upkeep->emptied)
+		return 0;
 	if (acked <= upkeep->stored)
-		return DE_MAX_WAIT_MS;
+		return de_outbox_is_pressed(upkeep->db) ? PROGRESS_INTERVAL_MS : DE_MAX_WAIT_MS;
 	if (upkeep->chores[DE_CHORE_STORE].attempts > 0)
 		due = Max(due, upkeep->chores[DE_CHORE_STORE].retry_at);
 	return (long) Min(Max(due - de_monotonic_ms(), 0), DE_MAX_WAIT_MS);

@@ -1,0 +1,152 @@
+# Limits keep out what they are for, and nothing else.
+#
+# Guards against: publishing refused as if the outbox were full, though all is delivered; an outbox
+# that never empties because the clock was wrong for a while; databases that nobody listed taking
+# the places of those that are; a commit that holds back all others and that no view names.
+
+use strict;
+use warnings;
+
+use DurableEvent::Kafka;
+use DurableEvent::Node;
+use DurableEvent::Util qw(wait_until);
+use Test::More;
+
+my $kafka = DurableEvent::Kafka->shared;
+my $node = DurableEvent::Node->create(
+	'main',
+	kafka => $kafka,
+	databases => 'postgres, later',
+	settings => { 'durable_event.max_databases' => 2, 'durable_event.retention' => '1h' });
+
+# ---- max_outbox_size does not count what is delivered
+
+# set when the relay runs already, so that it knows of it by the publishers only
+$node->safe_psql('postgres', q{ALTER DATABASE postgres SET durable_event.max_outbox_size = '8MB'});
+my $refused = 0;
+for my $i (1 .. 20)
+{
+	my ($ret, $out, $err) = $node->psql(
+		'postgres', qq{
+		SELECT count(durable_event.publish_event('e', '$i', to_jsonb(s))) FROM (
+			SELECT string_agg(md5((g * $i)::text), '') AS s FROM generate_series(1, 4000) AS g
+			GROUP BY g % 4) AS x;
+		SELECT durable_event.flush('60 s')});
+	$refused++ if $ret != 0;
+	note $err if $ret != 0;
+}
+is($refused, 0, '20 × 128 kB through an outbox of 8 MB, whose retention is an hour');
+for my $i (1 .. 40)
+{
+	my ($ret, $out, $err) = $node->psql(
+		'postgres', qq{
+		SELECT count(durable_event.publish_event('e', '$i', to_jsonb(s))) FROM (
+			SELECT string_agg(md5((g * $i)::text), '') AS s FROM generate_series(1, 40000) AS g
+			GROUP BY g % 4) AS x;
+		SELECT durable_event.flush('60 s')});
+	$refused++ if $ret != 0;
+	note $err if $ret != 0;
+}
+is($refused, 0, '40 × 1.3 MB, too');
+$node->safe_psql('postgres', 'SELECT durable_event.pause_relay()');
+my $error = '';
+for my $i (1 .. 40)
+{
+	my ($ret, $out, $err) = $node->psql(
+		'postgres', qq{
+		SELECT count(durable_event.publish_event('e', '$i', to_jsonb(s))) FROM (
+			SELECT string_agg(md5((g * $i)::text), '') AS s FROM generate_series(1, 40000) AS g
+			GROUP BY g % 4) AS x});
+	$error = $err;
+	last if $ret != 0;
+}
+like($error, qr/outbox of durable_event is full/, 'what is not sent counts');
+$node->safe_psql('postgres', 'SELECT durable_event.resume_relay()');
+wait_until(
+	sub { ($node->psql('postgres', q{SELECT durable_event.publish_event('e', 'k', '{}')}))[0] == 0 },
+	'publishing goes on once it is sent');
+ok($node->flush, 'and reaches Kafka');
+$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET durable_event.max_outbox_size');
+
+# ---- events of the future
+
+$node->safe_psql('postgres', q{SELECT durable_event.publish_event('e', 'future', '{}')});
+ok($node->flush, 'an event is sent');
+my $segment = $node->safe_psql('postgres',
+	q{SELECT segment FROM durable_event.outbox WHERE key = 'future'});
+# as a clock that is a year ahead would have written it
+$node->safe_psql(
+	'postgres', qq{
+	BEGIN;
+	ALTER TABLE durable_event.outbox_$segment DISABLE TRIGGER guard_statement;
+	UPDATE durable_event.outbox_$segment SET created_at = now() + interval '1 year';
+	ALTER TABLE durable_event.outbox_$segment ENABLE TRIGGER guard_statement;
+	COMMIT});
+$node->safe_psql('postgres', "VACUUM (FULL) durable_event.outbox_$segment");
+$node->reconfigure('durable_event.segment_interval' => '1s');
+wait_until(
+	sub {
+		$node->safe_psql('postgres',
+			q{SELECT count(*) FROM durable_event.outbox WHERE key = 'future'}) eq '0';
+	},
+	'a segment with times of the future is emptied');
+pass('a segment with times of the future is emptied');
+
+# ---- places of listed databases
+
+$node->safe_psql('postgres', "CREATE DATABASE $_") foreach qw(one two);
+$node->safe_psql($_, 'CREATE EXTENSION durable_event') foreach qw(one two);
+my (undef, undef, $full) = $node->psql('one', q{SELECT durable_event.publish_event('e', 'k', '{}')});
+like($full, qr/too many databases use durable_event/, 'the last place is kept for a listed database');
+$node->safe_psql('postgres', 'CREATE DATABASE later');
+$node->safe_psql('later', 'CREATE EXTENSION durable_event');
+$node->wait_relay_state('running', 'later');
+pass('that gets it when it is created');
+$node->reconfigure('durable_event.databases' => 'postgres');
+wait_until(
+	sub { ($node->psql('one', q{SELECT durable_event.publish_event('e', 'one', '{}')}))[0] == 0 },
+	'no longer listed, its place is free for others');
+pass('no longer listed, its place is free for others');
+$node->reconfigure('durable_event.databases' => 'postgres, two');
+# it tries every 30 seconds
+$node->wait_relay_state('running', 'two');
+$node->publish('e', 'two', {}, undef, 'two');
+ok($node->flush(undef, 'two'), 'a database that is listed later takes the place of an idle one');
+is($node->safe_psql('one', q{SELECT count(*) FROM durable_event.outbox WHERE key = 'one'}),
+	'1', 'whose events stay');
+
+# ---- who holds the horizon
+
+$node->reconfigure('synchronous_standby_names' => 'nobody');
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+my $pid = $session->query_safe('SELECT pg_backend_pid()');
+$session->query_until(qr/begun/, qq{\\echo begun\nSELECT durable_event.publish_event('e', 'waits', '{}');\n});
+wait_until(
+	sub {
+		$node->safe_psql('postgres', 'SELECT commit_pid FROM durable_event.stat_relay') eq $pid;
+	},
+	'stat_relay names the backend whose commit waits');
+pass('stat_relay names the backend whose commit waits');
+is($node->safe_psql('postgres', q{SELECT status FROM durable_event.check() WHERE check_name = 'commit'}),
+	'ok', 'check: for a moment that is nothing');
+wait_until(
+	sub {
+		$node->safe_psql('postgres',
+			q{SELECT status || detail || hint FROM durable_event.check() WHERE check_name = 'commit'})
+		  =~ /^warning.*process $pid .*synchronous_standby_names/;
+	},
+	'check() warns of it');
+pass('check() warns of it');
+is($node->safe_psql('postgres', 'SELECT commit_seconds >= 5 FROM durable_event.stat_relay'),
+	't', 'with its age');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+wait_until(
+	sub {
+		$node->safe_psql('postgres', 'SELECT commit_pid IS NULL FROM durable_event.stat_relay') eq 't';
+	},
+	'and no more when it is over');
+$session->quit;
+is($node->safe_psql('postgres', q{SELECT status FROM durable_event.check() WHERE check_name = 'commit'}),
+	'ok', 'check: over');
+
+done_testing;
