@@ -62,6 +62,7 @@ typedef struct Behind
 	struct Behind *next;
 } Behind;
 
+/* what comes next: another's hook, or the server's own */
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
@@ -89,11 +90,11 @@ static void behind_remove(Behind *behind);
 void
 de_nested_init(void)
 {
-	prev_ExecutorRun = ExecutorRun_hook;
+	prev_ExecutorRun = ExecutorRun_hook ? ExecutorRun_hook : standard_ExecutorRun;
 	ExecutorRun_hook = nested_executor_run;
-	prev_ExecutorFinish = ExecutorFinish_hook;
+	prev_ExecutorFinish = ExecutorFinish_hook ? ExecutorFinish_hook : standard_ExecutorFinish;
 	ExecutorFinish_hook = nested_executor_finish;
-	prev_ProcessUtility = ProcessUtility_hook;
+	prev_ProcessUtility = ProcessUtility_hook ? ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = nested_process_utility;
 }
 
@@ -103,18 +104,17 @@ de_nested_init(void)
 static void
 nested_executor_run(DE_COMPAT_EXECUTOR_RUN_PARAMS)
 {
-	ExecutorRun_hook_type run = prev_ExecutorRun ? prev_ExecutorRun : standard_ExecutorRun;
 	Frame		frame;
 
 	if (query->plannedstmt->resultRelations == NIL)
 	{
-		run(DE_COMPAT_EXECUTOR_RUN_ARGUMENTS);
+		prev_ExecutorRun(DE_COMPAT_EXECUTOR_RUN_ARGUMENTS);
 		return;
 	}
 	frame_push(&frame, query, query->plannedstmt, false);
 	PG_TRY();
 	{
-		run(DE_COMPAT_EXECUTOR_RUN_ARGUMENTS);
+		prev_ExecutorRun(DE_COMPAT_EXECUTOR_RUN_ARGUMENTS);
 	}
 	PG_FINALLY();
 	{
@@ -129,20 +129,18 @@ nested_executor_run(DE_COMPAT_EXECUTOR_RUN_PARAMS)
 static void
 nested_executor_finish(QueryDesc *query)
 {
-	ExecutorFinish_hook_type finish = prev_ExecutorFinish ? prev_ExecutorFinish :
-															standard_ExecutorFinish;
 	Frame		frame;
 
 	if (query->plannedstmt->resultRelations == NIL)
 	{
-		finish(query);
+		prev_ExecutorFinish(query);
 		de_publish_statement_ended(NULL);
 		return;
 	}
 	frame_push(&frame, query, query->plannedstmt, true);
 	PG_TRY();
 	{
-		finish(query);
+		prev_ExecutorFinish(query);
 	}
 	PG_FINALLY();
 	{
@@ -160,14 +158,12 @@ nested_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnl
 					   ProcessUtilityContext context, ParamListInfo params,
 					   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type process = prev_ProcessUtility ? prev_ProcessUtility :
-															 standard_ProcessUtility;
 	Oid			table = copy_target(pstmt->utilityStmt);
 	Frame		frame;
 
 	if (!OidIsValid(table))
 	{
-		process(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 		de_publish_statement_ended(NULL);
 		return;
 	}
@@ -175,7 +171,7 @@ nested_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnl
 	frame.table = table;
 	PG_TRY();
 	{
-		process(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_FINALLY();
 	{
