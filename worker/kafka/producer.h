@@ -11,7 +11,7 @@
 
 #include "worker/kafka/kafka.h"
 
-#define DE_KAFKA_CLUSTER_SIZE 256
+#define DE_KAFKA_CLUSTER_SIZE 1024
 
 typedef struct DeProducer DeProducer;
 typedef struct DeProducerTopic DeProducerTopic;

@@ -191,17 +191,19 @@ de_link_make(DeLink *link, int64 now, char *error, int error_size)
 }
 
 /*
- * Looks whether a broker has answered.  What names no cluster is told apart by
- * where it was asked.
+ * Looks whether a broker has answered.  Clusters are told apart by where they
+ * were asked as well: some do not say their id, and a copy has the original's.
  */
 bool
 de_link_check_connected(DeLink *link, char *cluster)
 {
+	size_t		len;
+
 	if (link->producer == NULL || link->connected ||
 		!de_producer_cluster(link->producer, cluster))
 		return false;
-	if (cluster[0] == '\0')
-		strlcpy(cluster, de_bootstrap_servers, DE_KAFKA_CLUSTER_SIZE);
+	len = strlen(cluster);
+	snprintf(cluster + len, DE_KAFKA_CLUSTER_SIZE - len, " at %s", de_bootstrap_servers);
 	link->connected = true;
 	if (link->state == DE_LINK_CONNECTING)
 		link->state = DE_LINK_UP;
