@@ -7,7 +7,10 @@ SET client_min_messages = error;
 SET ROLE regress_de_owner;
 CREATE SCHEMA durable_event;
 RESET ROLE;
+-- where in the script it was is told since 18
+\set SHOW_CONTEXT never
 CREATE EXTENSION durable_event;
+\set SHOW_CONTEXT errors
 DROP SCHEMA durable_event;
 CREATE EXTENSION durable_event SCHEMA public;
 CREATE EXTENSION durable_event;
