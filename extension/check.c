@@ -13,6 +13,7 @@
 
 #include <sys/resource.h>
 
+#include "catalog/pg_type_d.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
@@ -26,6 +27,7 @@
 #include "extension/base/identity.h"
 #include "extension/base/shmem.h"
 #include "extension/outbox/horizon.h"
+#include "extension/rows.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_check);
@@ -49,6 +51,7 @@ static void check_settings(Check *check, bool *served);
 static void check_relay(Check *check, bool served);
 static const char *check_source_mismatch(void);
 static void check_horizon(Check *check);
+static void check_groups(Check *check);
 static void check_limits(Check *check, bool served);
 static void check_publications(Check *check);
 static int64 count_rows(const char *query);
@@ -60,11 +63,11 @@ static int64 count_rows(const char *query);
 Datum
 durable_event_check(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Check		check;
 	bool		served = true;
 
-	InitMaterializedSRF(fcinfo, 0);
-	check.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	check.rsinfo = de_rows_begin(fcinfo, lengthof(types), types);
 
 	if (de_shared == NULL)
 	{
@@ -79,6 +82,7 @@ durable_event_check(PG_FUNCTION_ARGS)
 	check_settings(&check, &served);
 	check_relay(&check, served);
 	check_horizon(&check);
+	check_groups(&check);
 	check_limits(&check, served);
 	check_publications(&check);
 	return (Datum) 0;
@@ -136,6 +140,12 @@ check_settings(Check *check, bool *served)
 						   dbname),
 				  psprintf("Add %s to durable_event.databases in postgresql.conf and reload.",
 						   quote_identifier(dbname)));
+	if (de_signing_secrets_are_usable())
+		check_row(check, "signing_secret", "ok", NULL, NULL);
+	else
+		check_row(check, "signing_secret", "error",
+				  "A signing secret could not be read at the start of the server, so proxies send nothing.",
+				  "See durable_event.signing_secret and durable_event.signing_secret_previous in postgresql.conf: \"whsec_\" and base64, or any text that does not begin so. Then reload.");
 	if (de_source[0] != '\0')
 		check_row(check, "source", "ok", psprintf("The source is \"%s\".", de_source), NULL);
 	else
@@ -250,6 +260,39 @@ check_horizon(Check *check)
 						   pid));
 	else
 		check_row(check, "commit", "ok", NULL, NULL);
+}
+
+/*
+ * Consumer groups of this server that have come to a stop before a record.
+ */
+static void
+check_groups(Check *check)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < de_shared->max_groups; i++)
+	{
+		DeGroupStatus *status = &de_shared->groups[i];
+		char		name[DE_GROUP_NAME_SIZE];
+		bool		blocked;
+
+		if (status->dboid != MyDatabaseId)
+			continue;
+		SpinLockAcquire(&status->mutex);
+		blocked = status->dboid == MyDatabaseId && status->state == DE_GROUP_BLOCKED;
+		strlcpy(name, status->name, sizeof(name));
+		SpinLockRelease(&status->mutex);
+		if (blocked)
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", name);
+	}
+	if (names.len > 0)
+		check_row(check, "consumer groups", "error",
+				  psprintf("A partition is blocked by a record that cannot be delivered, in %s.",
+						   names.data),
+				  "See last_error in durable_event.stat_group, and durable_event.max_record_size.");
+	else
+		check_row(check, "consumer groups", "ok", NULL, NULL);
 }
 
 /*

@@ -44,7 +44,7 @@ _PG_init(void)
 
 	de_shmem_init();
 	de_publish_init();
-	de_nested_init();
+	de_nested_init(de_publish_statement_ended);
 	de_ddl_init();
 	de_launcher_register();
 }

@@ -39,7 +39,6 @@
 
 #include "extension/base/compat.h"
 #include "extension/nested.h"
-#include "extension/publish.h"
 
 /* A statement in progress that writes tables; on the stack of the hook that runs it. */
 typedef struct Frame
@@ -67,6 +66,7 @@ static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 
+static DeStatementEnded statement_ended = NULL;
 static Frame *frames = NULL;	/* innermost first */
 static Behind *behinds = NULL;	/* in TopTransactionContext, latest first */
 
@@ -88,8 +88,9 @@ static void behind_remove(Behind *behind);
  * Installs the hooks.
  */
 void
-de_nested_init(void)
+de_nested_init(DeStatementEnded ended)
 {
+	statement_ended = ended;
 	prev_ExecutorRun = ExecutorRun_hook ? ExecutorRun_hook : standard_ExecutorRun;
 	ExecutorRun_hook = nested_executor_run;
 	prev_ExecutorFinish = ExecutorFinish_hook ? ExecutorFinish_hook : standard_ExecutorFinish;
@@ -134,7 +135,7 @@ nested_executor_finish(QueryDesc *query)
 	if (query->plannedstmt->resultRelations == NIL)
 	{
 		prev_ExecutorFinish(query);
-		de_publish_statement_ended(NULL);
+		statement_ended(NULL);
 		return;
 	}
 	frame_push(&frame, query, query->plannedstmt, true);
@@ -147,7 +148,7 @@ nested_executor_finish(QueryDesc *query)
 		frames = frame.outer;
 	}
 	PG_END_TRY();
-	de_publish_statement_ended(query);
+	statement_ended(query);
 }
 
 /*
@@ -164,7 +165,7 @@ nested_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnl
 	if (!OidIsValid(table))
 	{
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-		de_publish_statement_ended(NULL);
+		statement_ended(NULL);
 		return;
 	}
 	frame_push(&frame, &frame, NULL, true);
@@ -178,7 +179,7 @@ nested_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnl
 		frames = frame.outer;
 	}
 	PG_END_TRY();
-	de_publish_statement_ended(&frame);
+	statement_ended(&frame);
 }
 
 /*

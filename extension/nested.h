@@ -15,8 +15,12 @@
 
 #include "extension/pending.h"
 
-/* Installs the hooks; from _PG_init only. */
-extern void de_nested_init(void);
+/*
+ * Installs the hooks; from _PG_init only.  "ended" is called when a statement
+ * has ended, of any kind, with its triggers: with what names it here, or NULL.
+ */
+typedef void (*DeStatementEnded)(const void *statement);
+extern void de_nested_init(DeStatementEnded ended);
 
 /*
  * Where the event of the row trigger that fires now goes: a stream that

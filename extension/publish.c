@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type_d.h"
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -34,12 +35,13 @@
 #include "extension/base/event.h"
 #include "extension/base/guc.h"
 #include "extension/base/kill_point.h"
-#include "extension/outbox/horizon.h"
-#include "extension/outbox/outbox.h"
 #include "extension/held.h"
 #include "extension/nested.h"
+#include "extension/outbox/horizon.h"
+#include "extension/outbox/outbox.h"
 #include "extension/pending.h"
 #include "extension/publish.h"
+#include "extension/rows.h"
 
 PG_FUNCTION_INFO_V1(durable_event_publish_event);
 PG_FUNCTION_INFO_V1(durable_event_publish_binary_event);
@@ -438,13 +440,16 @@ publish_warn_unlisted(void)
 Datum
 durable_event_pending_events(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[] = {
+		UUIDOID, TEXTOID, TEXTOID, JSONOID, BYTEAOID, TEXTOID, JSONBOID, TIMESTAMPTZOID
+	};
+	ReturnSetInfo *rsinfo;
 	DePendingReader reader = {0};
 	DePendingEvent event;
 	MemoryContext row_context;
 
 	de_shmem_require();
-	InitMaterializedSRF(fcinfo, 0);
+	rsinfo = de_rows_begin(fcinfo, lengthof(types), types);
 	if (pending == NULL || committing)
 		return (Datum) 0;
 	de_held_end(pending);

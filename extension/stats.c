@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type_d.h"
 #include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -21,6 +22,7 @@
 #include "extension/base/compat.h"
 #include "extension/base/shmem.h"
 #include "extension/outbox/horizon.h"
+#include "extension/rows.h"
 #include "extension/stats.h"
 
 PG_FUNCTION_INFO_V1(durable_event_stat_relay);
@@ -77,11 +79,15 @@ de_relay_get_report(DeDatabase *db, DeRelayReport *report)
 Datum
 durable_event_stat_relay(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[] = {
+		INT4OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID,
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, INT4OID, FLOAT8OID
+	};
+	ReturnSetInfo *rsinfo;
 	DeDatabase *db;
 	DeRelayReport report;
-	Datum		values[17];
-	bool		nulls[17] = {false};
+	Datum		values[lengthof(types)];
+	bool		nulls[lengthof(types)] = {false};
 	int			holder = 0;
 	int64		held_ms = 0;
 	bool		held;
@@ -90,7 +96,7 @@ durable_event_stat_relay(PG_FUNCTION_ARGS)
 	int			i = 0;
 
 	de_shmem_require();
-	InitMaterializedSRF(fcinfo, 0);
+	rsinfo = de_rows_begin(fcinfo, lengthof(types), types);
 	db = de_database_get(MyDatabaseId);
 	de_relay_get_report(db, &report);
 	/* acked first: read the other way round, the lag could be negative */
@@ -145,16 +151,20 @@ durable_event_stat_relay(PG_FUNCTION_ARGS)
 Datum
 durable_event_stat_group(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	static const Oid types[] = {
+		TEXTOID, INT4OID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID, FLOAT8OID, INT8OID,
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID
+	};
+	ReturnSetInfo *rsinfo;
 
 	de_shmem_require();
-	InitMaterializedSRF(fcinfo, 0);
+	rsinfo = de_rows_begin(fcinfo, lengthof(types), types);
 	for (int n = 0; n < de_shared->max_groups; n++)
 	{
 		DeGroupStatus *status = &de_shared->groups[n];
 		DeGroupStatus copy;
-		Datum		values[15];
-		bool		nulls[15] = {false};
+		Datum		values[lengthof(types)];
+		bool		nulls[lengthof(types)] = {false};
 		int			i = 0;
 
 		if (status->dboid != MyDatabaseId)

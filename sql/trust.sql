@@ -70,6 +70,10 @@ ALTER TABLE durable_event.outbox_0 SET UNLOGGED;
 SELECT durable_event.publish_event('t', 'k', '{}') IS NOT NULL AS published;
 ALTER TABLE durable_event.outbox_0 SET LOGGED;
 SELECT convert_from(key, 'UTF8') AS key FROM durable_event.outbox_0 ORDER BY id;
+-- a function as an older version may have declared it
+CREATE FUNCTION old_pending_events(OUT event_id uuid, OUT payload jsonb) RETURNS SETOF record
+	LANGUAGE c AS '$libdir/durable_event', 'durable_event_pending_events';
+SELECT * FROM old_pending_events();
 \c contrib_regression
 DROP DATABASE regress_de_trust;
 DROP ROLE regress_de_owner;

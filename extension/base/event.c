@@ -53,42 +53,6 @@ static void event_check_header_name(const char *name, int len);
 static void append_length_prefixed(StringInfo buf, const char *s, int len, bool is_name);
 
 /*
- * UTF-8 bytes of a string of the database's encoding, palloc'd.  Throws when a
- * SQL_ASCII database holds what is no UTF-8.
- */
-bytea *
-de_bytes_in_utf8(const char *s, int len)
-{
-	char	   *converted = pg_server_to_any(s, len, PG_UTF8);
-	bytea	   *result;
-
-	if (converted != s)
-		len = strlen(converted);
-	result = palloc(VARHDRSZ + len);
-	SET_VARSIZE(result, VARHDRSZ + len);
-	memcpy(VARDATA(result), converted, len);
-	if (converted != s)
-		pfree(converted);
-	return result;
-}
-
-/*
- * UTF-8 bytes as text of the database's encoding; throws untranslatable_character.
- */
-text *
-de_text_from_utf8(const char *s, int len)
-{
-	char	   *converted = pg_any_to_server(s, len, PG_UTF8);
-	text	   *result;
-
-	if (converted == s)
-		return cstring_to_text_with_len(s, len);
-	result = cstring_to_text(converted);
-	pfree(converted);
-	return result;
-}
-
-/*
  * A UUID of version 7: milliseconds, 12 bits of the fraction (so that those of
  * one process ascend), 62 random bits.  Random bytes are fetched in bulk: a
  * call for each id would cost as much as all else of publishing.

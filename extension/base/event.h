@@ -19,6 +19,7 @@
 #include "utils/uuid.h"
 
 #include "extension/base/event_type.h"
+#include "extension/base/utf8.h"
 
 #define DE_MAX_HEADERS 1000		/* of an event, beside those that the relay adds */
 #define DE_MAX_HEADER_NAME 255	/* bytes */
@@ -59,9 +60,6 @@ extern bytea *de_event_content_type(text *content_type);
 /* A new UUID of version 7 for the given time. */
 extern void de_uuid7(pg_uuid_t *uuid, TimestampTz at);
 
-/* UTF-8 bytes as text of the database's encoding. */
-extern text *de_text_from_utf8(const char *s, int len);
-
 /* SQL: encoded headers (bytea) as jsonb, for people. */
 extern PGDLLEXPORT Datum durable_event_decode_headers(PG_FUNCTION_ARGS);
 
@@ -79,8 +77,5 @@ typedef struct DeEventHeader
  * bytes that are no encoding).  Never throws, allocates nothing.
  */
 extern bool de_headers_next(const char *encoded, int len, int *pos, DeEventHeader *header);
-
-/* Bytes in UTF-8 of a string of the database's encoding; palloc'd. */
-extern bytea *de_bytes_in_utf8(const char *s, int len);
 
 #endif							/* DE_EVENT_H */

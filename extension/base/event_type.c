@@ -43,9 +43,9 @@
 
 #include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
-#include "extension/base/event.h"
 #include "extension/base/event_type.h"
 #include "extension/base/guc.h"
+#include "extension/base/utf8.h"
 
 /* columns of event_type, from 1 */
 enum

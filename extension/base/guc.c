@@ -396,10 +396,46 @@ guc_check_secret(char **newval, void **extra, GucSource source)
 	pfree(key);
 	if (len >= 0)
 		return true;
+
+	/*
+	 * At the server's start a refused value would leave the setting empty, and
+	 * requests unsigned: it is kept, and proxies send nothing.
+	 */
+	if (process_shared_preload_libraries_in_progress)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid signing secret in the settings of durable_event"),
+				 errdetail("%s", problem),
+				 errhint("A secret is \"whsec_\" and base64, or any text that does not begin so. Nothing is sent to handlers until it is set right.")));
+		return true;
+	}
 	GUC_check_errmsg("invalid signing secret");
 	GUC_check_errdetail("%s", problem);
 	GUC_check_errhint("A secret is \"whsec_\" and base64, or any text that does not begin so.");
 	return false;
+}
+
+/*
+ * Can both secrets be signed with?  Not if one of the server's start was
+ * malformed.
+ */
+bool
+de_signing_secrets_are_usable(void)
+{
+	const char *secrets[] = {de_signing_secret, de_signing_secret_previous};
+	bool		usable = true;
+
+	for (int i = 0; i < lengthof(secrets); i++)
+	{
+		unsigned char *key = palloc(strlen(secrets[i]) + 1);
+		const char *problem;
+
+		usable = usable && de_secret_decode(secrets[i], key, &problem) >= 0;
+		explicit_bzero(key, strlen(secrets[i]) + 1);
+		pfree(key);
+	}
+	return usable;
 }
 
 /*

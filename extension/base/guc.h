@@ -64,6 +64,9 @@ extern int	de_topic_replication_factor;
 
 extern void de_guc_init(void);
 
+/* Can signing_secret and signing_secret_previous be signed with?  False only after a bad start. */
+extern bool de_signing_secrets_are_usable(void);
+
 /* Is the named database in durable_event.databases?  Any backend or worker. */
 extern bool de_database_is_listed(const char *dbname);
 

@@ -227,6 +227,23 @@ $node->publish('a', 'k', { n => 'after SIGTERM' });
 wait_committed('answer', $acknowledged + 3);
 is($handler->stats->{groups}{answer}{events}, $before + 1, 'nor does a new proxy repeat anything');
 
+# ---- a malformed secret at the start of the server: rather nothing than requests without signature
+
+$node->configure('durable_event.signing_secret' => 'whsec_%%%');
+my $position = $node->log_position;
+$node->restart;
+$node->wait_query(q{SELECT status FROM durable_event.check() WHERE check_name = 'signing_secret'},
+	'check() to say so', 'error');
+wait_until(sub { $node->log_since($position) =~ /no consumer groups are run until a well-formed durable_event.signing_secret/ },
+	'the proxy to say why nothing is sent');
+$handler->clear;
+$node->publish('a', 'k', { n => 'after a bad secret' });
+$node->flush;
+is($handler->stats->{groups}{answer}{events} // 0, $before + 1, 'nothing is sent without a signature');
+$node->reconfigure('durable_event.signing_secret' => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw');
+wait_committed('answer', $acknowledged + 4);
+is(sql(q{SELECT status FROM durable_event.check() WHERE check_name = 'signing_secret'}), 'ok', 'and check() is content');
+
 is($handler->stats->{total}{overlaps}, 0, 'never two requests of a partition at once');
 $node->stop('fast');
 done_testing();

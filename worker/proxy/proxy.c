@@ -324,7 +324,8 @@ proxy_log_state(const DeRegistry *registry)
 			ereport(LOG,
 					(errmsg("no consumer groups are run until %s is set",
 							de_source[0] == '\0' ? "durable_event.source" :
-												   "durable_event.bootstrap_servers")));
+								de_bootstrap_servers[0] == '\0' ? "durable_event.bootstrap_servers" :
+																  "a well-formed durable_event.signing_secret")));
 			break;
 		case DE_REGISTRY_NOT_ADOPTED:
 			if (registry->identity == DE_IDENTITY_NEW)

@@ -33,6 +33,7 @@
 #include "extension/base/catalog.h"
 #include "extension/base/config_change.h"
 #include "extension/base/event.h"
+#include "extension/base/guc.h"
 #include "extension/base/identity.h"
 #include "extension/base/reserved.h"
 #include "worker/life/worker.h"
@@ -190,7 +191,7 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 	de_state_read(&row);
 	registry->stored_source = row.source;
 	registry->identity = row.identity;
-	if (row.identity == DE_IDENTITY_UNCONFIGURED)
+	if (row.identity == DE_IDENTITY_UNCONFIGURED || !de_signing_secrets_are_usable())
 		registry->state = DE_REGISTRY_UNCONFIGURED;
 	else if (row.identity == DE_IDENTITY_OURS)
 		registry->state = DE_REGISTRY_READY;

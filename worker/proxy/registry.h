@@ -15,7 +15,7 @@
 typedef enum DeRegistryState
 {
 	DE_REGISTRY_NO_EXTENSION,	/* not (or no longer) there */
-	DE_REGISTRY_UNCONFIGURED,	/* source or bootstrap_servers unset */
+	DE_REGISTRY_UNCONFIGURED,	/* source or bootstrap_servers unset, or no secret to sign with */
 	DE_REGISTRY_NOT_ADOPTED,	/* the stored source is none yet, another, or another database's */
 	DE_REGISTRY_READY
 } DeRegistryState;
