@@ -223,6 +223,31 @@ is((arrivals("${prefix}cursed"))[0], join(' ', 101, 1001 .. 1010), 'in order');
 cmp_ok($again, '<', 900, 'what other topics have taken is not sent to them with each attempt');
 few_lines($position, 2, 'a line for the failure and one for its end');
 
+# ---- the first event that a new producer sends to a partition is refused, those behind it are not
+
+sql(<<'SQL');
+INSERT INTO durable_event.event_type (name, partitions, topic_config)
+	VALUES ('pair', 1, '{"max.message.bytes": "400000"}');
+CREATE FUNCTION pad(n int) RETURNS text LANGUAGE sql VOLATILE
+	AS $$ SELECT string_agg(md5(random()::text), '') FROM generate_series(1, n / 32) $$;
+SQL
+wait_until(sub { $kafka->topics->{"${prefix}pair"} }, 'the topic');
+$position = $node->log_position;
+$node->reconfigure('durable_event.relay_linger' => '2ms');
+ok($node->flush, 'a new producer');
+sql(<<'SQL');
+SELECT durable_event.publish_event('pair', 'k', jsonb_build_object('n', n, 'pad', pad(size)))
+FROM (VALUES (1, 900000), (2, 200000), (3, 32)) AS e(n, size);
+SQL
+$node->wait_query(q{SELECT last_error LIKE '%was refused%' FROM durable_event.stat_relay}, 'a refusal');
+$kafka->alter_topic("${prefix}pair", 'max.message.bytes=2000000');
+ok($node->flush(60), 'flush once the topic takes it');
+my %at;
+my $place = 0;
+$at{ json_decode($_->{payload})->{n} } = $place++ foreach $kafka->consume("${prefix}pair");
+is(join(' ', sort { $at{$a} <=> $at{$b} } keys %at), '1 2 3',
+	'whoever keeps the last event of the key has the last one');
+
 # ---- max_event_size lowered below an event that waits
 
 $position = $node->log_position;

@@ -11,11 +11,10 @@
  * position ("rewind").
  *
  * What is repeated by a rewind is at most the window (G6), which
- * relay_buffer_size bounds; of that, what was acknowledged is left out, since
- * all before it on its partition is there.  That does not hold of what an
- * acknowledgement without an offset has shown to be out of order
- * (kafka_producer.c): then the window is forgotten and sent as a whole, so that
- * the last occurrences are in order at least.
+ * relay_buffer_size bounds; of that, what was acknowledged is left out as long as
+ * all before it in its topic is, too.  What a new producer sends first may be
+ * overtaken (kafka_producer.c), so of what is behind an event that is not
+ * acknowledged the last occurrences are in order at least.
  *
  * What is wrong is told once, and that it is over (health.c); what the library
  * reports each second in between goes to last_error only.  An event that Kafka
@@ -73,7 +72,6 @@ struct DeSender
 	int64		turn;			/* when this turn began */
 	bool		refused;		/* this producer dies of a refused event */
 	bool		failed;			/* an event has failed in it */
-	bool		doubtful;		/* what it has acknowledged may be out of order */
 	bool		topic_trouble;	/* the event at hand waits for a topic that cannot be made */
 	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
 	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
@@ -228,7 +226,6 @@ sender_make_producer(DeSender *sender)
 	de_health_begin(&sender->health, sender->turn);
 	sender->refused = false;
 	sender->failed = false;
-	sender->doubtful = false;
 }
 
 /*
@@ -249,10 +246,7 @@ sender_end_producer(DeSender *sender)
 	/* with a refused event goes what the producer knew of its topic: that it is not there, say */
 	de_topics_restart(sender->topics,
 					  de_suspect_any(&sender->suspect) ? sender->refused_topic : NULL);
-	if (sender->doubtful)
-		de_window_reset(sender->window, de_window_acked(sender->window));
-	else
-		de_window_rewind(sender->window);
+	de_window_rewind(sender->window);
 	de_health_forget_front(&sender->health);
 	sender->rewinds++;
 }
@@ -392,7 +386,7 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 	switch (outcome)
 	{
 		case DE_KAFKA_OK:
-			de_window_add(sender->window, event->id, event->created_at, (uint32) bytes,
+			de_window_add(sender->window, event->id, event->created_at, topic->hash, (uint32) bytes,
 						  (uint32) overhead);
 			de_suspect_sent(&sender->suspect);
 			return true;
@@ -492,7 +486,6 @@ sender_reported(void *arg, const DeProduceReport *report)
 	if (id < 0)
 		return;
 	sender->produce_errors++;
-	sender->doubtful |= report->doubtful;
 	/* what a producer brings down with it says nothing of these events */
 	cause = !sender->failed && (report->outcome == DE_KAFKA_RETRIABLE || report->doubtful);
 	sender->failed |= cause;

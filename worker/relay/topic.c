@@ -238,6 +238,7 @@ topic_enter(DeTopics *topics, const char *name)
 			topics->numbered = repalloc(topics->numbered, max * sizeof(DeTopic *));
 		topics->max = max;
 	}
+	topic->hash = hash_bytes((const unsigned char *) topic->name, strlen(topic->name));
 	topic->number = topics->n;
 	topics->numbered[topics->n++] = topic;
 	return topic;

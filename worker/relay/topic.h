@@ -33,6 +33,7 @@ typedef struct DeTopic
 	char	   *error;			/* of the last one; NULL = none */
 	DeProducerTopic *handle;	/* of the present producer; NULL = not made yet */
 	uint32		number;			/* in DeTopics.numbered */
+	uint32		hash;			/* of the name */
 } DeTopic;
 
 typedef struct DeTopics DeTopics;

@@ -28,9 +28,10 @@ extern void de_window_reset(DeWindow *window, int64_t position);
 
 /*
  * All that is in flight is to be handed over once more: the position falls back
- * to the acknowledged one.  What was acknowledged behind that is remembered:
- * de_window_skip is true, and moves the position over it, when "id", the next
- * event by its id, is such a one.  Tokens given out before hit nothing.
+ * to the acknowledged one.  What was acknowledged behind that is remembered,
+ * up to the first event of its topic that is not: de_window_skip is true, and
+ * moves the position over it, when "id", the next event by its id, is one.
+ * Tokens given out before hit nothing.
  */
 extern void de_window_rewind(DeWindow *window);
 extern bool de_window_skip(DeWindow *window, int64_t id);
@@ -43,11 +44,12 @@ extern bool de_window_is_full(const DeWindow *window);
 
 /*
  * An event was handed over; ids ascend, the window must not be full.
- * "created_at" is any clock's; "bytes" and what they cost besides are what
+ * "created_at" is any clock's; "topic" is a hash of its topic, of at least ten
+ * bits; "bytes" (less than 128 MB) and what they cost besides are what
  * de_window_cost adds up.
  */
-extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t bytes,
-						  uint32_t overhead);
+extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t topic,
+						  uint32_t bytes, uint32_t overhead);
 
 /* Every id up to "position" is an entry, or there is no such event. */
 extern void de_window_advance(DeWindow *window, int64_t position);
