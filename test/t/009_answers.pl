@@ -230,7 +230,7 @@ is($handler->stats->{groups}{answer}{events}, $before + 1, 'nor does a new proxy
 # ---- a malformed secret at the start of the server: rather nothing than requests without signature
 
 $node->configure('durable_event.signing_secret' => 'whsec_%%%');
-my $position = $node->log_position;
+$position = $node->log_position;
 $node->restart;
 $node->wait_query(q{SELECT status FROM durable_event.check() WHERE check_name = 'signing_secret'},
 	'check() to say so', 'error');
