@@ -22,6 +22,11 @@
 #include "utils/resowner.h"
 #endif
 
+/* lengths of varlenas left postgres.h in 16 */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "durable_event needs PostgreSQL 15 or newer"
 #endif

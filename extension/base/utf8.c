@@ -10,6 +10,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "extension/base/compat.h"
 #include "extension/base/utf8.h"
 
 /*
