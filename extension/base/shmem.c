@@ -355,8 +355,16 @@ database_free(DeDatabase *db, Oid dboid)
 	LWLockAcquire(de_shared->lock, LW_EXCLUSIVE);
 	if (db->dboid == dboid && !database_is_used(db))
 	{
+		/*
+		 * A worker writes its pid first and then looks whose the entry is, with
+		 * a barrier between (worker.c).  So do we, the other way round: one of
+		 * the two sees the other, or it would go on with another's ids.
+		 */
 		db->dboid = InvalidOid;
-		freed = true;
+		pg_memory_barrier();
+		freed = !database_is_used(db);
+		if (!freed)
+			db->dboid = dboid;
 	}
 	LWLockRelease(de_shared->lock);
 	return freed;

@@ -103,6 +103,34 @@ like($flush->query_until(qr/flush t/, "\\echo\n"), qr/flush true/,
 $flush->quit;
 is(keys_sent(), 'before:urn:one other:urn:two paused:urn:two', 'after resume_relay()');
 
+# ---- another source, and a pause, while the configuration cannot be read
+
+my $locker = $node->background_psql('postgres');
+my %changes = (
+	relay_state => sub { $node->reconfigure('durable_event.source' => 'urn:three') },
+	event_type => sub { $node->safe_psql('postgres', 'SELECT durable_event.pause_relay()') });
+foreach my $table (sort keys %changes)
+{
+	my $position = $node->log_position;
+	my $before = keys_sent();
+	$locker->query_safe("BEGIN; LOCK TABLE durable_event.$table");
+	$changes{$table}->();
+	# the relay tries for seconds before it says so
+	wait_until(sub { $node->log_since($position) =~ /relay could not read its configuration/ },
+		'the relay to find the table locked');
+	$node->publish('e', 'unsure', {});
+	ok(!$node->flush(1), 'nothing is sent before the relay knows that it may');
+	$locker->query_safe('ROLLBACK');
+	$node->wait_query(q{SELECT state IN ('source mismatch', 'paused') FROM durable_event.stat_relay},
+		'the relay to know', 't');
+	is(keys_sent(), $before, 'really nothing');
+	$node->reconfigure('durable_event.source' => 'urn:two');
+	$node->safe_psql('postgres', 'SELECT durable_event.resume_relay()');
+	$node->wait_relay_state('running');
+	ok($node->flush, 'it goes on then');
+}
+$locker->quit;
+
 # ---- flush()
 
 ok($node->flush(0), 'flush() with nothing to wait for is true at once');

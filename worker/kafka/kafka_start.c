@@ -24,8 +24,9 @@
  * young, it is where the younger ones will be.  Asked for afterwards, it might
  * lie behind one that has come in between.
  *
- * A partition whose leader does not answer while others' do starts at its
- * beginning.  It must not hold up the others, and history is better than loss.
+ * A partition whose leader does not answer while others' do, within a few
+ * seconds for all of them, starts at its beginning.  It must not hold up the
+ * others, and history is better than loss.
  *
  * Called by kafka_consumer.c, for such groups only.
  *
@@ -43,6 +44,9 @@
 /* For the brokers' answers: to a question about all partitions, about one. */
 #define START_TIMEOUT_MS 5000
 #define START_ONE_TIMEOUT_MS 1000
+
+/* For all questions about single ones together: many may have their leader on one broker. */
+#define START_ONES_TIMEOUT_MS 5000
 
 /* Between attempts; the next look at the queue after it is within a second. */
 #define START_RETRY_MS 200
@@ -284,6 +288,7 @@ static bool
 start_offsets_for_times(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, int64 time)
 {
 	int			answered = 0;
+	int64		deadline;
 
 	for (int i = 0; i < list->cnt; i++)
 		list->elems[i].offset = time;
@@ -297,11 +302,19 @@ start_offsets_for_times(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, i
 
 	/* one that has no leader fails the question about all */
 	answered = 0;
+	deadline = de_monotonic_ms() + START_ONES_TIMEOUT_MS;
 	for (int i = 0; i < list->cnt; i++)
 	{
 		rd_kafka_topic_partition_t *element = &list->elems[i];
-		rd_kafka_topic_partition_list_t *one = rd_kafka_topic_partition_list_new(1);
+		rd_kafka_topic_partition_list_t *one;
 		rd_kafka_resp_err_t err;
+
+		if (de_monotonic_ms() >= deadline)
+		{
+			element->err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+			continue;
+		}
+		one = rd_kafka_topic_partition_list_new(1);
 
 		rd_kafka_topic_partition_list_add(one, element->topic, element->partition)->offset = time;
 		err = rd_kafka_offsets_for_times(rk, one, START_ONE_TIMEOUT_MS);

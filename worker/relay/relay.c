@@ -90,6 +90,7 @@ typedef struct Relay
 	Oid			extension;		/* as last seen; InvalidOid = absent */
 	Oid			began;			/* that the position in memory is of */
 	bool		configure;		/* configuration must be read again */
+	bool		unsure;			/* whether to send may have changed with it */
 	bool		sending;		/* configured, not paused */
 	DeRelayState obstacle;		/* what keeps it from sending; RUNNING = nothing */
 } Relay;
@@ -137,7 +138,7 @@ de_relay_main(Datum main_arg)
 			de_settings_changed(relay.settings))
 		{
 			de_sender_reconfigure(relay.sender);
-			relay.configure = true;
+			relay.unsure = true;
 		}
 		/* awake: publishers need not call */
 		if (pg_atomic_read_u32(&relay.db->relay_asleep) != 0)
@@ -147,8 +148,9 @@ de_relay_main(Datum main_arg)
 
 		de_sender_run(relay.sender);
 		/* both in turn: each call takes its news */
-		relay.configure |= de_config_changed(DE_CONFIG_RELAY_STATE);
+		relay.unsure |= de_config_changed(DE_CONFIG_RELAY_STATE);
 		relay.configure |= de_config_changed(DE_CONFIG_EVENT_TYPE);
+		relay.configure |= relay.unsure;
 		if ((relay.configure || !OidIsValid(relay.extension)) &&
 			de_upkeep_is_due(relay.upkeep, DE_CHORE_CONFIGURE))
 			relay_configure();
@@ -195,8 +197,10 @@ relay_begin(void)
 
 /*
  * Reads the configuration and decides whether to send.  A table that somebody
- * has locked is read as soon as he is done; until then all goes on as before.
- * Any other error ends the process.
+ * has locked is read as soon as he is done; until then all goes on as before,
+ * unless that may be wrong: after a change of settings (durable_event.source) or
+ * of relay_state nothing is sent before both are known.  Any other error ends
+ * the process.
  */
 static void
 relay_configure(void)
@@ -218,6 +222,7 @@ relay_configure(void)
 	}
 	de_upkeep_done(relay.upkeep, DE_CHORE_CONFIGURE);
 	relay.configure = false;
+	relay.unsure = false;
 	relay.extension = found.extension;
 	relay.began = found.began;
 	if (found.begin)
@@ -327,7 +332,7 @@ relay_feed(void)
 {
 	DeFeedResult fed = DE_FEED_LOCKED;
 
-	if (!de_upkeep_is_due(relay.upkeep, DE_CHORE_READ))
+	if (relay.unsure || !de_upkeep_is_due(relay.upkeep, DE_CHORE_READ))
 		return fed;
 	fed = de_feed_run(relay.feed, relay.extension);
 	if (fed == DE_FEED_LOCKED)

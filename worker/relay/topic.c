@@ -46,6 +46,7 @@ static const char *const topic_load_sql =
 	" FROM durable_event.event_type ORDER BY name";
 
 static void topics_reset(DeTopics *topics);
+static void topics_fill(DeTopics *topics);
 static uint32 topic_type_hash(const void *key, Size keysize);
 static int	topic_type_match(const void *a, const void *b, Size keysize);
 static TopicType *topic_enter_type(DeTopics *topics, const char *name, int len, bool *found);
@@ -128,8 +129,47 @@ de_topics_load(DeTopics *topics)
 	de_spi_connect(&caller);
 	if (SPI_execute(topic_load_sql, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read event_type");
-	/* not before: somebody's lock on the table leaves all as it was */
 	topics_reset(topics);
+	/* a wait for a lock may end in an error, also here: then all is as it was */
+	PG_TRY();
+	{
+		topics_fill(topics);
+	}
+	PG_CATCH();
+	{
+		MemoryContextDelete(topics->context);
+		*topics = former;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	de_spi_finish(&caller);
+
+	hash_seq_init(&status, topics->by_name);
+	while ((topic = hash_seq_search(&status)) != NULL)
+	{
+		DeTopic    *known = hash_search(former.by_name, topic->name, HASH_FIND, NULL);
+
+		if (known != NULL && known->state == DE_TOPIC_READY)
+		{
+			topic->state = DE_TOPIC_READY;
+			topics->pending--;
+			if (topic->partitions > 0 &&
+				(known->compare || topic->partitions != known->partitions))
+			{
+				topic->compare = true;
+				topics->comparing++;
+			}
+		}
+	}
+	MemoryContextDelete(former.context);
+}
+
+/*
+ * Fills the map with the rows that have been read.
+ */
+static void
+topics_fill(DeTopics *topics)
+{
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
@@ -164,26 +204,6 @@ de_topics_load(DeTopics *topics)
 		}
 		MemoryContextSwitchTo(old);
 	}
-	de_spi_finish(&caller);
-
-	hash_seq_init(&status, topics->by_name);
-	while ((topic = hash_seq_search(&status)) != NULL)
-	{
-		DeTopic    *known = hash_search(former.by_name, topic->name, HASH_FIND, NULL);
-
-		if (known != NULL && known->state == DE_TOPIC_READY)
-		{
-			topic->state = DE_TOPIC_READY;
-			topics->pending--;
-			if (topic->partitions > 0 &&
-				(known->compare || topic->partitions != known->partitions))
-			{
-				topic->compare = true;
-				topics->comparing++;
-			}
-		}
-	}
-	MemoryContextDelete(former.context);
 }
 
 /*
