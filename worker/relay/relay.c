@@ -76,6 +76,9 @@ static const DeSetting relay_settings[] = {
 	DE_NUMBER_SETTING(de_topic_replication_factor)
 };
 
+/* The one of them that decides whether to send at all. */
+static const DeSetting relay_identity_setting[] = {DE_TEXT_SETTING(de_source)};
+
 /* Somebody's lock is in the way. */
 #define RELAY_LOCKED_RETRY_MS 100
 
@@ -87,6 +90,7 @@ typedef struct Relay
 	DeFeed	   *feed;
 	DeUpkeep   *upkeep;
 	DeSettings *settings;
+	DeSettings *identity_setting;
 	Oid			extension;		/* as last seen; InvalidOid = absent */
 	Oid			began;			/* that the position in memory is of */
 	bool		configure;		/* configuration must be read again */
@@ -138,7 +142,8 @@ de_relay_main(Datum main_arg)
 			de_settings_changed(relay.settings))
 		{
 			de_sender_reconfigure(relay.sender);
-			relay.unsure = true;
+			relay.configure = true;
+			relay.unsure |= de_settings_changed(relay.identity_setting);
 		}
 		/* awake: publishers need not call */
 		if (pg_atomic_read_u32(&relay.db->relay_asleep) != 0)
@@ -192,15 +197,17 @@ relay_begin(void)
 	error_context_stack = &callback;
 
 	relay.settings = de_settings_note(context, relay_settings, lengthof(relay_settings));
+	relay.identity_setting = de_settings_note(context, relay_identity_setting,
+											  lengthof(relay_identity_setting));
 	relay.configure = true;
 }
 
 /*
  * Reads the configuration and decides whether to send.  A table that somebody
  * has locked is read as soon as he is done; until then all goes on as before,
- * unless that may be wrong: after a change of settings (durable_event.source) or
- * of relay_state nothing is sent before both are known.  Any other error ends
- * the process.
+ * unless that may be wrong: after a change of durable_event.source or of
+ * relay_state nothing is sent before it is known.  Any other error ends the
+ * process.
  */
 static void
 relay_configure(void)
