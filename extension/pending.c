@@ -85,6 +85,7 @@ static void pending_put_event(char *to, const PendingHeader *header, bytea *cons
 static void pending_open_file(DePending *pending);
 static void pending_write(DePending *pending, char *bytes, Size size, uint64 position);
 static char *pending_read_event(DePending *pending, DePendingReader *reader);
+static void pending_reader_end(DePendingReader *reader);
 
 /*
  * An empty stream.
@@ -453,8 +454,8 @@ pending_read_event(DePending *pending, DePendingReader *reader)
 /*
  * Frees what a reader holds.
  */
-void
-de_pending_reader_end(DePendingReader *reader)
+static void
+pending_reader_end(DePendingReader *reader)
 {
 	if (reader->buffer != NULL)
 		pfree(reader->buffer);
@@ -479,7 +480,7 @@ de_pending_move(DePending *from, uint64 *position, DePending *to, int nest_level
 		de_pending_add(to, &event, nest_level);
 		*position = reader.position;
 	}
-	de_pending_reader_end(&reader);
+	pending_reader_end(&reader);
 }
 
 /*

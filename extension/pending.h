@@ -75,9 +75,6 @@ extern bool de_pending_next(DePending *pending, DePendingReader *reader, DePendi
  */
 extern void de_pending_move(DePending *from, uint64 *position, DePending *to, int nest_level);
 
-/* Frees what a reader holds that does not go with its context. */
-extern void de_pending_reader_end(DePendingReader *reader);
-
 /* Closes the file, before the resource owner finds it open and warns of a leak. */
 extern void de_pending_close(DePending *pending);
 

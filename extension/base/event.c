@@ -48,6 +48,7 @@
 PG_FUNCTION_INFO_V1(durable_event_decode_text);
 PG_FUNCTION_INFO_V1(durable_event_decode_headers);
 
+static void event_uuid7(pg_uuid_t *uuid, TimestampTz at);
 static bytea *event_encode_headers(Jsonb *headers, int *n);
 static void event_check_header_name(const char *name, int len);
 static void append_length_prefixed(StringInfo buf, const char *s, int len, bool is_name);
@@ -57,8 +58,8 @@ static void append_length_prefixed(StringInfo buf, const char *s, int len, bool 
  * one process ascend), 62 random bits.  Random bytes are fetched in bulk: a
  * call for each id would cost as much as all else of publishing.
  */
-void
-de_uuid7(pg_uuid_t *uuid, TimestampTz at)
+static void
+event_uuid7(pg_uuid_t *uuid, TimestampTz at)
 {
 	static uint8 pool[512];
 	static int	left = 0;
@@ -121,7 +122,7 @@ de_event_build(DePendingEvent *event, text *event_type, text *key, bytea *payloa
 						   size, (Size) de_max_event_size * 1024),
 				 errhint("Publish a reference to the data, or fewer columns of a row (columns= of publish_row()), or increase durable_event.max_event_size together with max.message.bytes of the topic.")));
 	event->created_at = GetCurrentTimestamp();
-	de_uuid7(&event->event_id, event->created_at);
+	event_uuid7(&event->event_id, event->created_at);
 }
 
 /*

@@ -57,9 +57,6 @@ extern bytea *de_event_json_payload(Jsonb *json);
 /* A content type as bytes; throws invalid_parameter_value. */
 extern bytea *de_event_content_type(text *content_type);
 
-/* A new UUID of version 7 for the given time. */
-extern void de_uuid7(pg_uuid_t *uuid, TimestampTz at);
-
 /* SQL: encoded headers (bytea) as jsonb, for people. */
 extern PGDLLEXPORT Datum durable_event_decode_headers(PG_FUNCTION_ARGS);
 
