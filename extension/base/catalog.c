@@ -24,6 +24,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -418,6 +419,34 @@ de_relation_index(Relation rel, AttrNumber attnum)
 	}
 	list_free(indexes);
 	return result;
+}
+
+/*
+ * Locks a relation and what belongs to it; see catalog.h.
+ */
+bool
+de_relation_try_lock(Oid relid, LOCKMODE lockmode)
+{
+	Relation	rel;
+	Oid			toastid;
+	List	   *indexes;
+	ListCell   *cell;
+
+	if (!ConditionalLockRelationOid(relid, lockmode))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+	toastid = rel->rd_rel->reltoastrelid;
+	indexes = RelationGetIndexList(rel);
+	relation_close(rel, NoLock);
+	foreach(cell, indexes)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), lockmode))
+			return false;
+	}
+	list_free(indexes);
+	return !OidIsValid(toastid) || de_relation_try_lock(toastid, lockmode);
 }
 
 /*

@@ -11,6 +11,7 @@
 #define DE_CATALOG_H
 
 #include "access/attnum.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #define DE_SCHEMA "durable_event"
@@ -47,6 +48,13 @@ extern void de_relation_check_columns(Relation rel, int n, const Oid *types);
  * btree, ascending, of all rows.  InvalidOid if there is none.
  */
 extern Oid	de_relation_index(Relation rel, AttrNumber attnum);
+
+/*
+ * Locks a relation, its TOAST table and the indexes of both until the end of
+ * the transaction, without waiting.  False when somebody holds a lock on any of
+ * them that conflicts, or it was dropped; what was locked until then stays so.
+ */
+extern bool de_relation_try_lock(Oid relid, LOCKMODE lockmode);
 
 /* The user that de_spi_connect() has left. */
 typedef struct DeSpiUser

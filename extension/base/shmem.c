@@ -159,6 +159,11 @@ database_init(DeDatabase *db, Oid dboid)
 	pg_atomic_init_u64(&db->stored_id, 0);
 	pg_atomic_init_u32(&db->locked_segments, 0);
 	pg_atomic_init_u64(&db->outbox_target, 0);
+	for (int i = 0; i < DE_SEGMENTS; i++)
+	{
+		pg_atomic_init_u64(&db->segment_bytes[i], 0);
+		pg_atomic_init_u64(&db->segment_last[i], PG_INT64_MAX);
+	}
 	pg_atomic_init_u32(&db->flush_waiters, 0);
 	ConditionVariableInit(&db->acked_cv);
 	pg_atomic_init_u64(&db->events_acked, 0);

@@ -30,6 +30,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
+#define DE_SEGMENTS 8			/* tables durable_event.outbox_0 .. outbox_7 */
 #define DE_ERROR_SIZE 512		/* bytes of a last_error, with its NUL */
 #define DE_GROUP_NAME_SIZE 128	/* bytes of a group's name, with its NUL */
 
@@ -121,7 +122,11 @@ typedef struct DeDatabase
 	pg_atomic_uint32 flush_waiters; /* backends in flush() */
 	ConditionVariable acked_cv; /* broadcast when acked_id moved and somebody waits */
 
-	DeWorkerCell relay;
+	/* Segments as they were last seen, by the relay or a publisher (segment.c) */
+	DE_OWN_CACHE_LINE pg_atomic_uint64 segment_bytes[DE_SEGMENTS];
+	pg_atomic_uint64 segment_last[DE_SEGMENTS]; /* largest id; PG_INT64_MAX = not seen yet */
+
+	DE_OWN_CACHE_LINE DeWorkerCell relay;
 	DeWorkerCell proxies[DE_MAX_PROXY_WORKERS];
 
 	slock_t		mutex;			/* guards the fields below */

@@ -12,8 +12,6 @@
 #include "extension/base/shmem.h"
 #include "utils/uuid.h"
 
-#define DE_SEGMENTS 8			/* tables durable_event.outbox_0 .. outbox_7 */
-
 /* One committed event as stored.  Pointers go into the batch's memory. */
 typedef struct DeOutboxEvent
 {
@@ -69,6 +67,8 @@ extern int64 de_outbox_largest_id(int *segment);
  * Bytes on disk of all segments that count for max_outbox_size.  Near "limit"
  * (MB) the relay is told to empty what is acknowledged, and that does not count,
  * unless somebody's lock has kept the relay from it.  Needs a transaction.
+ * Never waits for a lock: of a segment that somebody has locked it goes by what
+ * was last known.
  */
 extern int64 de_outbox_size(DeDatabase *db, int limit);
 

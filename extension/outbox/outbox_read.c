@@ -20,17 +20,16 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "executor/tuptable.h"
-#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/compat.h"
 #include "extension/outbox/segment.h"
 
 static bool read_needs_toast(TupleTableSlot *slot);
-static bool read_lock_toast(Oid toastid);
 static void read_event(TupleTableSlot *slot, DeOutboxBatch *batch);
 static const char *read_bytes(TupleTableSlot *slot, int attr, int *len);
 
@@ -101,7 +100,7 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 		slot_getallattrs(slots[first]);
 		if (!toast_locked[first] && read_needs_toast(slots[first]))
 		{
-			if (!read_lock_toast(rels[first]->rd_rel->reltoastrelid))
+			if (!de_relation_try_lock(rels[first]->rd_rel->reltoastrelid, AccessShareLock))
 			{
 				locked = true;
 				if (batch->n > 0)
@@ -137,30 +136,6 @@ read_needs_toast(TupleTableSlot *slot)
 			return true;
 	}
 	return false;
-}
-
-/*
- * Locks a TOAST table and its indexes until the end of the transaction; false
- * without waiting when somebody holds a lock that conflicts.
- */
-static bool
-read_lock_toast(Oid toastid)
-{
-	Relation	rel;
-	List	   *indexes;
-	ListCell   *cell;
-
-	if (!ConditionalLockRelationOid(toastid, AccessShareLock))
-		return false;
-	rel = table_open(toastid, NoLock);
-	indexes = RelationGetIndexList(rel);
-	table_close(rel, NoLock);
-	foreach(cell, indexes)
-	{
-		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
-			return false;
-	}
-	return true;
 }
 
 /*

@@ -30,6 +30,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "extension/base/catalog.h"
 #include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/base/guc.h"
@@ -46,7 +47,6 @@ typedef enum SegmentFate
 } SegmentFate;
 
 static int64 outbox_target(DeDatabase *db);
-static bool segment_lock_conditionally(Oid relid);
 static SegmentFate segment_try_empty(DeDatabase *db, int segment, int64 stored, bool regardless);
 static bool segment_is_kept(TimestampTz created_at, bool regardless);
 static void segment_drop_free_space_map(Relation rel);
@@ -74,13 +74,8 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
-		sizes[i] = 0;
-		if (!de_segment_try_open(i, AccessShareLock, &rel, &index))
-			continue;			/* locked: it is left alone */
-		sizes[i] = de_segment_bytes(rel);
+		sizes[i] = de_segment_bytes(db, i);
 		total += sizes[i];
-		index_close(index, AccessShareLock);
-		table_close(rel, AccessShareLock);
 	}
 	pressed = total >= target;
 	if (!pressed)
@@ -146,35 +141,6 @@ outbox_target(DeDatabase *db)
 }
 
 /*
- * Locks a segment, its TOAST table and their indexes against everybody, or
- * returns false without waiting (what was locked goes with the transaction).
- * False too if the segment was dropped.
- */
-static bool
-segment_lock_conditionally(Oid relid)
-{
-	Relation	rel;
-	Oid			toastid;
-	List	   *indexes;
-	ListCell   *cell;
-
-	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
-		return false;
-	rel = try_relation_open(relid, NoLock);
-	if (rel == NULL)
-		return false;
-	toastid = rel->rd_rel->reltoastrelid;
-	indexes = RelationGetIndexList(rel);
-	relation_close(rel, NoLock);
-	foreach(cell, indexes)
-	{
-		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessExclusiveLock))
-			return false;
-	}
-	return !OidIsValid(toastid) || segment_lock_conditionally(toastid);
-}
-
-/*
  * Empties a segment if it has rows, all are published and the last is older
  * than the retention; "regardless" of that if so told.
  */
@@ -196,6 +162,8 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, bool regardless)
 	empty = RelationGetNumberOfBlocks(rel) == 0;
 	if (!empty)
 		last = de_segment_edge(rel, index, BackwardScanDirection, &created_at);
+	/* for publishers, whom we are about to lock out */
+	pg_atomic_write_u64(&db->segment_last[segment], (uint64) last);
 	relid = RelationGetRelid(rel);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
@@ -204,7 +172,7 @@ segment_try_empty(DeDatabase *db, int segment, int64 stored, bool regardless)
 	if (last > stored || segment_is_kept(created_at, regardless))
 		return SEGMENT_KEPT;
 
-	if (!segment_lock_conditionally(relid))
+	if (!de_relation_try_lock(relid, AccessExclusiveLock))
 		return SEGMENT_LOCKED;	/* a reader, pg_dump, a publisher: another time */
 	rel = table_open(relid, NoLock);
 	/* all who could add rows have ended or are waiting for us: look again */

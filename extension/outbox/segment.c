@@ -32,6 +32,7 @@ static Oid	segment_index_oids[DE_SEGMENTS];
 static void segments_invalidate(Datum arg, Oid relid);
 static Oid	segment_oid(int segment);
 static void segment_check(Relation rel);
+static void segment_note(pg_atomic_uint64 *known, int64 value);
 
 /* what the columns are, from the first */
 static const Oid segment_types[SEGMENT_NATTS] = {
@@ -151,6 +152,8 @@ de_segment_try_open(int segment, LOCKMODE lockmode, Relation *rel, Relation *ind
 		}
 		*rel = table_open(relid, NoLock);
 		segment_check(*rel);
+		if (index == NULL)
+			return true;
 		indexid = de_segment_index(*rel);
 		if (!ConditionalLockRelationOid(indexid, lockmode))
 		{
@@ -255,18 +258,64 @@ de_outbox_largest_id(int *segment)
  * Bytes on disk of a segment; see segment.h.
  */
 int64
-de_segment_bytes(Relation rel)
+de_segment_bytes(DeDatabase *db, int segment)
 {
-	int64		blocks = RelationGetNumberOfBlocks(rel);
+	pg_atomic_uint64 *known = &db->segment_bytes[segment];
+	Relation	rel;
+	Oid			toastid;
+	int64		blocks;
+	bool		seen = true;
 
-	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	if (!de_segment_try_open(segment, AccessShareLock, &rel, NULL))
+		return (int64) pg_atomic_read_u64(known);
+	blocks = RelationGetNumberOfBlocks(rel);
+	toastid = rel->rd_rel->reltoastrelid;
+	if (OidIsValid(toastid))
 	{
-		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+		seen = ConditionalLockRelationOid(toastid, AccessShareLock);
+		if (seen)
+		{
+			Relation	toast = table_open(toastid, NoLock);
 
-		blocks += RelationGetNumberOfBlocks(toast);
-		table_close(toast, AccessShareLock);
+			blocks += RelationGetNumberOfBlocks(toast);
+			table_close(toast, AccessShareLock);
+		}
 	}
-	return blocks * BLCKSZ;
+	table_close(rel, AccessShareLock);
+	if (seen)
+		segment_note(known, blocks * BLCKSZ);
+	return (int64) pg_atomic_read_u64(known);
+}
+
+/*
+ * The largest id of a segment; see segment.h.
+ */
+int64
+de_segment_last(DeDatabase *db, int segment)
+{
+	pg_atomic_uint64 *known = &db->segment_last[segment];
+	Relation	rel;
+	Relation	index;
+	TimestampTz created_at;
+
+	if (!de_segment_try_open(segment, AccessShareLock, &rel, &index))
+		return (int64) pg_atomic_read_u64(known);
+	segment_note(known, de_segment_edge(rel, index, BackwardScanDirection, &created_at));
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return (int64) pg_atomic_read_u64(known);
+}
+
+/*
+ * Notes what was seen of a segment.  Two who look at the same time may write it
+ * in the other order; the next look, a moment later, is right again.
+ */
+static void
+segment_note(pg_atomic_uint64 *known, int64 value)
+{
+	/* most looks see nothing new, and need not take the line from others */
+	if ((int64) pg_atomic_read_u64(known) != value)
+		pg_atomic_write_u64(known, (uint64) value);
 }
 
 /*
@@ -283,11 +332,8 @@ de_outbox_size(DeDatabase *db, int limit)
 
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
-		Relation	rel = de_segment_open(i, AccessShareLock);
-
-		sizes[i] = de_segment_bytes(rel);
+		sizes[i] = de_segment_bytes(db, i);
 		size += sizes[i];
-		table_close(rel, AccessShareLock);
 	}
 	if (size < DE_OUTBOX_TARGET(limit))
 		return size;
@@ -300,19 +346,11 @@ de_outbox_size(DeDatabase *db, int limit)
 
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
-		Relation	rel;
-		Relation	index;
-		TimestampTz created_at;
-
 		if (sizes[i] == 0 || (locked & (1 << i)) != 0)
 			continue;
-		rel = de_segment_open(i, AccessShareLock);
-		index = index_open(de_segment_index(rel), AccessShareLock);
 		/* the current one, too: the relay will move on and then empty it */
-		if (de_segment_edge(rel, index, BackwardScanDirection, &created_at) <= acked)
+		if (de_segment_last(db, i) <= acked)
 			size -= sizes[i];
-		index_close(index, AccessShareLock);
-		table_close(rel, AccessShareLock);
 	}
 	return size;
 }

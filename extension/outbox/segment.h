@@ -39,8 +39,8 @@ enum
 extern Relation de_segment_open(int segment, LOCKMODE lockmode);
 
 /*
- * The same with its index on id, without waiting: false when somebody holds a
- * lock on either that conflicts.
+ * The same with its index on id (NULL = without), without waiting: false when
+ * somebody holds a lock on either that conflicts.
  */
 extern bool de_segment_try_open(int segment, LOCKMODE lockmode, Relation *rel, Relation *index);
 
@@ -57,7 +57,12 @@ extern Oid	de_segment_index(Relation rel);
 extern int64 de_segment_edge(Relation rel, Relation index, ScanDirection direction,
 							 TimestampTz *created_at);
 
-/* Bytes on disk of a segment with its TOAST table, without their indexes. */
-extern int64 de_segment_bytes(Relation rel);
+/*
+ * Bytes on disk of a segment with its TOAST table, without their indexes; and
+ * its largest id, as de_segment_edge().  Neither waits for a lock: while
+ * somebody's is in the way, it is what anybody saw last.
+ */
+extern int64 de_segment_bytes(DeDatabase *db, int segment);
+extern int64 de_segment_last(DeDatabase *db, int segment);
 
 #endif							/* DE_SEGMENT_H */
