@@ -32,23 +32,41 @@ sub hand_over
 	return;
 }
 
-sql("INSERT INTO durable_event.event_type (name, topic) VALUES ('thing', 'events')");
-$node->publish('thing', 'k', { n => 0 });
-ok($node->flush, 'the producer has its connections');
+# so that the next request is on its way before what became of the former one is known
+sub refuse_the_next
+{
+	$broker->command('rtt 1500');
+	$broker->command('refuse 1 ' . NOT_ENOUGH_REPLICAS);
+	return;
+}
 
-# so that the next request is on its way before the refusal is known
-$broker->command('rtt 1500');
-$broker->command('refuse 1 ' . NOT_ENOUGH_REPLICAS);
+sql("INSERT INTO durable_event.event_type (name, topic) VALUES ('thing', 'events')");
+$node->wait_relay_state('running');
+
+# ---- a producer that is new to the partition, where Kafka takes any first sequence
+
+refuse_the_next();
 my $position = $node->log_position;
 hand_over(1);
-hand_over(2);
+$node->publish('thing', 'k', { n => 2 });
+ok($node->flush, 'flush');
+$broker->command('rtt 0');
+is(arrived(), '1 2', 'the second is not sent before the first is there');
+unlike($node->log_since($position), qr/could not send events to Kafka/, 'nothing has failed');
+
+# ---- one that is not, and a broker that has forgotten it
+
+refuse_the_next();
+$position = $node->log_position;
+hand_over(3);
+hand_over(4);
 $node->wait_query(
 	q{SELECT last_error LIKE '%acknowledged without an offset%' FROM durable_event.stat_relay},
 	'the acknowledgement to be doubted');
-like(arrived(), qr/^0 2/, 'the second was stored without the first');
+like(arrived(), qr/^1 2 4/, 'the second was stored without the first');
 $broker->command('rtt 0');
 ok($node->flush, 'flush');
-is(arrived(), '0 2 1 2', 'all is sent again, in order');
+is(arrived(), '1 2 4 3 4', 'all is sent again, in order');
 my $failures = () = $node->log_since($position) =~ /could not send events to Kafka/g;
 is($failures, 1, 'and told');
 

@@ -19,7 +19,7 @@ typedef struct Event
 	int64_t		created_at;
 	uint32_t	bytes;
 	uint32_t	overhead;
-	uint32_t	topic;
+	uint32_t	lane;
 	bool		acked;
 } Event;
 
@@ -95,7 +95,7 @@ main(void)
 			full_right &= !de_window_is_full(window);
 			event->token = de_window_next_token(window);
 			event->bytes = (uint32_t) tap_random(1000);
-			de_window_add(window, event->id, event->created_at, event->topic, event->bytes,
+			de_window_add(window, event->id, event->created_at, event->lane, event->bytes,
 						  event->overhead);
 		}
 		else if (what < 45 && n < MAX_EVENTS)
@@ -112,10 +112,10 @@ main(void)
 			event->created_at = event->id * 10 + 1;
 			event->bytes = (uint32_t) tap_random(1000);
 			event->overhead = (uint32_t) tap_random(tap_random(2) ? 1000 : 10000000);
-			event->topic = (uint32_t) tap_random(4) * 1025;
+			event->lane = (uint32_t) tap_random(4) * 1025;
 			event->acked = false;
 			skips_right &= !de_window_skip(window, event->id);
-			de_window_add(window, event->id, event->created_at, event->topic, event->bytes,
+			de_window_add(window, event->id, event->created_at, event->lane, event->bytes,
 						  event->overhead);
 			position = event->id;
 			handed = ++n;
@@ -141,12 +141,12 @@ main(void)
 				bool		behind[4] = {false};
 
 				de_window_rewind(window);
-				/* what an event of its topic was before that was not acknowledged */
+				/* what an event of its lane was before that was not acknowledged */
 				for (Event *event = first; event != NULL && event < events + n; event++)
 				{
 					if (!event->acked)
-						behind[event->topic / 1025] = true;
-					event->acked &= !behind[event->topic / 1025];
+						behind[event->lane / 1025] = true;
+					event->acked &= !behind[event->lane / 1025];
 				}
 				handed = first != NULL ? (int) (first - events) : handed;
 				position = first != NULL ? first->id - 1 : position;
@@ -181,7 +181,7 @@ main(void)
 	ok(acks_right, "an event is acknowledged once, with its bytes");
 	ok(ids_right, "ids are found by token while unacknowledged");
 	ok(stale_right, "a token of before a reset or a rewind hits nothing");
-	ok(skips_right, "after a rewind what was acknowledged is skipped, unless its topic waits, and nothing else");
+	ok(skips_right, "after a rewind what was acknowledged is skipped, unless its lane waits, and nothing else");
 	ok(full_right, "full when the oldest event and the next one are too far apart");
 	ok(never_fell, "the acknowledged position never falls");
 	de_window_destroy(window);

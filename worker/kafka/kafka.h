@@ -23,6 +23,7 @@ typedef enum DeKafkaOutcome
 {
 	DE_KAFKA_OK,
 	DE_KAFKA_RETRIABLE,			/* the same again may succeed */
+	DE_KAFKA_BUSY,				/* the same again will succeed, others' may at once */
 	DE_KAFKA_REFUSED,			/* this record or topic is refused for good */
 	DE_KAFKA_FATAL				/* the handle is dead: build a new one */
 } DeKafkaOutcome;

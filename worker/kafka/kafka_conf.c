@@ -57,6 +57,7 @@ static const ConfProtected conf_protected[] = {
 	{"queuing.strategy", NULL},
 	{"request.required.acks", NULL},
 	{"retries", NULL},
+	{"sticky.partitioning.linger.ms", NULL},
 	{"transaction.timeout.ms", NULL},
 	{"transactional.id", NULL},
 

@@ -603,6 +603,6 @@ de_consumer_destroy(DeConsumer *consumer)
 	if (consumer->rk == NULL)
 		close(consumer->fd);
 	else if (!de_kafka_start_abandon(consumer))
-		de_kafka_destroy_in_background(consumer->rk, consumer->fd);
+		de_kafka_destroy_in_background(consumer->rk, consumer->fd, NULL, NULL);
 	MemoryContextDelete(consumer->context);
 }

@@ -7,10 +7,11 @@
  * Threads.  The library runs three threads and one for each broker.  None of
  * them may ever run a signal handler of the server (pitfall 1), so every
  * signal is blocked while one could be started, and none may call back into
- * us (pitfall 2): what they have to say comes as events on queues that the
- * main thread polls, announced through an eventfd in its wait set (pitfall
- * 3).  Their stacks are small: a proxy has more than a thousand of them, and
- * the default is what ulimit says, commonly 8 MB of address space each.
+ * the server (pitfall 2): what they have to say comes as events on queues that
+ * the main thread polls, announced through an eventfd in its wait set (pitfall
+ * 3); the one callback that runs there is arithmetic (kafka_producer.c).
+ * Their stacks are small: a proxy has more than a thousand of them, and the
+ * default is what ulimit says, commonly 8 MB of address space each.
  *
  * The end.  rd_kafka_destroy joins the threads, of which one may be inside
  * getaddrinfo() for many seconds, while a DROP DATABASE elsewhere waits for
@@ -47,6 +48,8 @@ typedef struct HandleTeardown
 {
 	rd_kafka_t *rk;
 	int			closefd;
+	void (*release)(void *arg);
+	void	   *arg;
 } HandleTeardown;
 
 /*
@@ -140,7 +143,7 @@ handle_on_proc_exit(int code, Datum arg)
  * Destroys a handle on a thread of its own; see kafka_internal.h.
  */
 void
-de_kafka_destroy_in_background(rd_kafka_t *rk, int closefd)
+de_kafka_destroy_in_background(rd_kafka_t *rk, int closefd, void (*release)(void *arg), void *arg)
 {
 	HandleTeardown *teardown = malloc(sizeof(HandleTeardown));
 	HandleTeardown here;
@@ -153,6 +156,8 @@ de_kafka_destroy_in_background(rd_kafka_t *rk, int closefd)
 		teardown = &here;
 	teardown->rk = rk;
 	teardown->closefd = closefd;
+	teardown->release = release;
+	teardown->arg = arg;
 
 	pthread_mutex_lock(&teardown_lock);
 	teardown_count++;
@@ -204,6 +209,8 @@ handle_teardown(HandleTeardown *teardown)
 	/* not before: the handle's queues wrote to it until now */
 	if (teardown->closefd >= 0)
 		close(teardown->closefd);
+	if (teardown->release != NULL)
+		teardown->release(teardown->arg);
 	pthread_mutex_lock(&teardown_lock);
 	teardown_count--;
 	handle_count--;

@@ -32,10 +32,13 @@ extern rd_kafka_t *de_kafka_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 
 /*
  * Destroys rk on a thread of its own (signals blocked there).  All queues,
- * topics and messages of it must have been released before.  "closefd" is
- * closed afterwards (it may be the target of the queues' io events), -1 = none.
+ * topics and messages of it must have been released before.  What its threads
+ * may use until then goes afterwards: "closefd" is closed (the target of the
+ * queues' io events), -1 = none; "release" is called with "arg", NULL = none.
+ * It may run on that thread, so it calls nothing of the server.
  */
-extern void de_kafka_destroy_in_background(rd_kafka_t *rk, int closefd);
+extern void de_kafka_destroy_in_background(rd_kafka_t *rk, int closefd,
+										   void (*release)(void *arg), void *arg);
 
 /* What an error code means for the record, topic or handle it came for. */
 extern DeKafkaOutcome de_kafka_classify(rd_kafka_t *rk, rd_kafka_resp_err_t err);

@@ -11,10 +11,19 @@
  *									its queued successors are sent
  *		acks = all					implied, said for the reader
  *		message.timeout.ms = 0		a record that times out is a gap
- *		partitioner murmur2_random	a key's partition is the one that Java
- *									clients compute
+ *		sticky.partitioning.linger	0, or the library chooses the partitions of
+ *									records without a key
  *		allow.auto.create.topics	off: a topic that the broker makes up has the
  *									broker's partitions, not the event type's
+ *
+ * Idempotence does not hold for the first records on a partition; that is what
+ * proof.c is for.  So the partition is chosen here, as Java clients do: by
+ * murmur2 of the key.  How many there are only the library knows, which tells it
+ * to the partitioner alone: for the first record of a topic that is asked on one
+ * of the library's threads, once the topic's metadata is there, and nothing else
+ * of the topic is sent until that record has come back; afterwards in the call
+ * that hands the record over.  There it may be refused, when the number is not
+ * what the partition was chosen of.
  *
  * The library's own queue limits are set beyond what the relay lets in flight
  * (relay_buffer_size, which it counts with what a record costs in memory, not
@@ -42,6 +51,7 @@
 
 #include <unistd.h>
 
+#include "extension/base/clock.h"
 #include "worker/kafka/kafka_internal.h"
 #include "worker/kafka/kafka_producer.h"
 
@@ -54,6 +64,12 @@
 /* Room in a request for what comes with the largest event: names of headers, framing. */
 #define PRODUCER_MESSAGE_OVERHEAD (64 * 1024)
 
+static int32_t producer_choose(const rd_kafka_topic_t *rkt, const void *key, size_t key_len,
+							   int32_t partitions, void *topic_opaque, void *record_opaque);
+static DeKafkaOutcome producer_assign(DeProducer *producer, DeProducerTopic *topic,
+									  const DeProducerRecord *record, char *error,
+									  int error_size);
+static void producer_release_topics(void *arg);
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
 							DeProduceCallback delivered, void *arg);
 static void producer_shrink_batches(DeProducer *producer, const char *topic);
@@ -86,7 +102,7 @@ de_producer_create(const DeProducerOptions *options, char *error, int error_size
 		"enable.gapless.guarantee", options->gapless ? "true" : "false",
 		"acks", "all",
 		"message.timeout.ms", "0",
-		"partitioner", "murmur2_random",
+		"sticky.partitioning.linger.ms", "0",
 		"allow.auto.create.topics", "false",
 		"linger.ms", linger,
 		"queue.buffering.max.kbytes", queue_kbytes,
@@ -141,6 +157,7 @@ de_producer_create(const DeProducerOptions *options, char *error, int error_size
 		return NULL;
 	}
 
+	producer->now = de_monotonic_ms();
 	producer->learned = learned;
 	producer->message_size = message_size;
 	producer->batch_size = atoi(batch_size);
@@ -191,6 +208,7 @@ DeProducerTopic *
 de_producer_topic(DeProducer *producer, const char *name)
 {
 	DeProducerTopic *topic;
+	rd_kafka_topic_conf_t *conf;
 	int			len = strlen(name);
 
 	for (topic = producer->topics; topic != NULL; topic = topic->next)
@@ -198,12 +216,23 @@ de_producer_topic(DeProducer *producer, const char *name)
 		if (strcmp(topic->name, name) == 0)
 			return topic;
 	}
-	topic = malloc(offsetof(DeProducerTopic, name) + len + 1);
+	topic = calloc(1, offsetof(DeProducerTopic, name) + len + 1);
 	if (topic == NULL)
 		return NULL;
-	topic->rkt = rd_kafka_topic_new(producer->rk, name, NULL);
+	topic->proof = de_proof_create();
+	if (topic->proof == NULL)
+	{
+		free(topic);
+		return NULL;
+	}
+	pg_atomic_init_u32(&topic->partitions, 0);
+	conf = rd_kafka_default_topic_conf_dup(producer->rk);
+	rd_kafka_topic_conf_set_partitioner_cb(conf, producer_choose);
+	rd_kafka_topic_conf_set_opaque(conf, topic);
+	topic->rkt = rd_kafka_topic_new(producer->rk, name, conf);
 	if (topic->rkt == NULL)
 	{
+		de_proof_free(topic->proof);
 		free(topic);
 		return NULL;
 	}
@@ -214,33 +243,115 @@ de_producer_topic(DeProducer *producer, const char *name)
 }
 
 /*
- * Queues a copy of a record; see kafka.h.
+ * The partition of a record among so many.  Keyless ones of one turn go
+ * together, which makes batches.
+ */
+static int32_t
+producer_partition(const rd_kafka_topic_t *rkt, const void *key, size_t key_len, uint64 turn,
+				   int32_t partitions)
+{
+	if (key == NULL)
+		return (int32_t) (turn % (uint64) partitions);
+	return rd_kafka_msg_partitioner_murmur2(rkt, key, key_len, partitions, NULL, NULL);
+}
+
+/*
+ * The library asks for the partition of a record: in the call that hands it
+ * over, or, for the first one of a topic, on a thread of its own, where
+ * nothing of the server may be called.  Nobody else uses the topic meanwhile,
+ * since that record is alone (proof.h).
+ */
+static int32_t
+producer_choose(const rd_kafka_topic_t *rkt, const void *key, size_t key_len, int32_t partitions,
+				void *topic_opaque, void *record_opaque)
+{
+	DeProducerTopic *topic = topic_opaque;
+
+	pg_atomic_write_u32(&topic->partitions, (uint32) partitions);
+	if (topic->chosen < 0)
+		return producer_partition(rkt, key, key_len, topic->turn, partitions);
+	/* a number that no partition has is refused by the library */
+	return de_proof_partitions(topic->proof) == partitions ? topic->chosen : PG_INT32_MAX;
+}
+
+/*
+ * Chooses the partition of a record.  OK or BUSY, FATAL with the reason in
+ * error; chosen = -1 when the library has to.
+ */
+static DeKafkaOutcome
+producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRecord *record,
+				char *error, int error_size)
+{
+	int			adopted = de_proof_partitions(topic->proof);
+	int			partitions = (int) pg_atomic_read_u32(&topic->partitions);
+
+	if (adopted > 0 && partitions != adopted)
+	{
+		if (!de_proof_is_idle(topic->proof))
+			return DE_KAFKA_BUSY;
+		if (!de_proof_adopt(topic->proof, partitions))
+		{
+			snprintf(error, error_size, "out of memory");
+			return DE_KAFKA_FATAL;
+		}
+		ereport(LOG,
+				(errmsg("topic \"%s\" has %d partitions now instead of %d", topic->name, partitions,
+						adopted),
+				 errdetail("Keys are divided among them anew, behind what was sent before.")));
+		adopted = partitions;
+	}
+	topic->turn = record->turn;
+	topic->chosen = -1;
+	if (adopted > 0)
+		topic->chosen = producer_partition(topic->rkt, record->key, record->key_len, record->turn,
+										   adopted);
+	return de_proof_may_send(topic->proof, topic->chosen, producer->now) ? DE_KAFKA_OK :
+																		   DE_KAFKA_BUSY;
+}
+
+/*
+ * Queues a copy of a record; see producer.h.
  */
 DeKafkaOutcome
-de_producer_send(DeProducer *producer, DeProducerTopic *topic,
-				 const char *key, int key_len, const char *payload, int payload_len,
-				 const DeKafkaHeader *headers, int nheaders,
-				 uint64 token, char *error, int error_size)
+de_producer_send(DeProducer *producer, DeProducerTopic *topic, const DeProducerRecord *record,
+				 int *partition, char *error, int error_size)
 {
-	rd_kafka_headers_t *list = rd_kafka_headers_new(nheaders);
+	rd_kafka_headers_t *list;
 	rd_kafka_resp_err_t err;
+	DeKafkaOutcome outcome;
+	bool		grown;
 
-	for (int i = 0; i < nheaders; i++)
-		rd_kafka_header_add(list, headers[i].name, headers[i].name_len,
-							headers[i].value, headers[i].value_len);
+	/* again, when the library turns out to know of more partitions */
+	do
+	{
+		outcome = producer_assign(producer, topic, record, error, error_size);
+		if (outcome != DE_KAFKA_OK)
+			return outcome;
+		list = rd_kafka_headers_new(record->nheaders);
+		for (int i = 0; i < record->nheaders; i++)
+			rd_kafka_header_add(list, record->headers[i].name, record->headers[i].name_len,
+								record->headers[i].value, record->headers[i].value_len);
 
-	/* on success the library owns the headers */
-	err = rd_kafka_producev(producer->rk,
-							RD_KAFKA_V_RKT(topic->rkt),
-							RD_KAFKA_V_KEY(key, key_len),
-							RD_KAFKA_V_VALUE((void *) payload, payload_len),
-							RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-							RD_KAFKA_V_HEADERS(list),
-							RD_KAFKA_V_OPAQUE((void *) (uintptr_t) token),
-							RD_KAFKA_V_END);
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return DE_KAFKA_OK;
-	rd_kafka_headers_destroy(list);
+		/* on success the library owns the headers */
+		err = rd_kafka_producev(producer->rk,
+								RD_KAFKA_V_RKT(topic->rkt),
+								RD_KAFKA_V_KEY(record->key, record->key_len),
+								RD_KAFKA_V_VALUE((void *) record->payload, record->payload_len),
+								RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+								RD_KAFKA_V_HEADERS(list),
+								RD_KAFKA_V_OPAQUE((void *) (uintptr_t) record->token),
+								RD_KAFKA_V_END);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			de_proof_sent(topic->proof, topic->chosen);
+			*partition = topic->chosen;
+			return DE_KAFKA_OK;
+		}
+		rd_kafka_headers_destroy(list);
+		grown = topic->chosen >= 0 && err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION &&
+			(int) pg_atomic_read_u32(&topic->partitions) != de_proof_partitions(topic->proof);
+	} while (grown);
+
 	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 		return DE_KAFKA_RETRIABLE;
 	if (rd_kafka_fatal_error(producer->rk, error, error_size) != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -250,10 +361,10 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic,
 	/* a limit of ours, not Kafka's: the next producer has a higher one */
 	if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
 	{
-		int			needed = key_len + payload_len + PRODUCER_MESSAGE_OVERHEAD;
+		int			needed = record->key_len + record->payload_len + PRODUCER_MESSAGE_OVERHEAD;
 
-		for (int i = 0; i < nheaders; i++)
-			needed += headers[i].name_len + Max(headers[i].value_len, 0) + 16;
+		for (int i = 0; i < record->nheaders; i++)
+			needed += record->headers[i].name_len + Max(record->headers[i].value_len, 0) + 16;
 		if (needed > producer->message_size)
 		{
 			producer->learned->record_bytes = needed;
@@ -278,6 +389,7 @@ de_producer_poll(DeProducer *producer, DeProduceCallback delivered, DeNoticeCall
 {
 	rd_kafka_event_t *event;
 
+	producer->now = de_monotonic_ms();
 	de_kafka_eventfd_drain(producer->fd);
 	while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
 	{
@@ -308,8 +420,9 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 {
 	const rd_kafka_message_t *messages[PRODUCER_REPORTS];
 	DeProduceReport *delivery = &producer->delivery;
+	DeProducerTopic *topic;
+	DeProofReport proof;
 	bool		first = true;
-	bool		placed = true;
 	bool		too_large;
 	size_t		of_batch = rd_kafka_event_message_count(event);
 	size_t		n;
@@ -321,10 +434,15 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 			delivery->token = (uint64) (uintptr_t) messages[i]->_private;
 			delivery->topic = rd_kafka_topic_name(messages[i]->rkt);
 			delivery->outcome = de_kafka_classify(producer->rk, messages[i]->err);
+			topic = rd_kafka_topic_opaque(messages[i]->rkt);
 			if (first)
-				placed = messages[i]->offset >= 0;
+				proof.base = messages[i]->offset;
 			first = false;
-			delivery->doubtful = delivery->outcome == DE_KAFKA_OK && !placed;
+			proof.partition = messages[i]->partition;
+			proof.partitions = (int) pg_atomic_read_u32(&topic->partitions);
+			proof.stored = delivery->outcome == DE_KAFKA_OK;
+			de_proof_reported(topic->proof, &proof, producer->now);
+			delivery->doubtful = proof.stored && proof.base < 0;
 			if (delivery->doubtful)
 			{
 				delivery->outcome = DE_KAFKA_FATAL;
@@ -383,12 +501,8 @@ de_producer_destroy(DeProducer *producer)
 	DeAdminAnswer *answer;
 
 	rd_kafka_purge(producer->rk, all | RD_KAFKA_PURGE_F_NON_BLOCKING);
-	while ((topic = producer->topics) != NULL)
-	{
-		producer->topics = topic->next;
+	for (topic = producer->topics; topic != NULL; topic = topic->next)
 		rd_kafka_topic_destroy(topic->rkt);
-		free(topic);
-	}
 	while ((answer = producer->answers) != NULL)
 	{
 		producer->answers = answer->next;
@@ -397,6 +511,24 @@ de_producer_destroy(DeProducer *producer)
 	/* they write to the descriptor until the end: closing it is the teardown's last step */
 	rd_kafka_queue_destroy(producer->admin_queue);
 	rd_kafka_queue_destroy(producer->queue);
-	de_kafka_destroy_in_background(producer->rk, producer->fd);
+	de_kafka_destroy_in_background(producer->rk, producer->fd, producer_release_topics,
+								   producer->topics);
 	free(producer);
+}
+
+/*
+ * Frees what the partitioner may have used.  Possibly on a thread of its own.
+ */
+static void
+producer_release_topics(void *arg)
+{
+	DeProducerTopic *topic;
+	DeProducerTopic *next;
+
+	for (topic = arg; topic != NULL; topic = next)
+	{
+		next = topic->next;
+		de_proof_free(topic->proof);
+		free(topic);
+	}
 }

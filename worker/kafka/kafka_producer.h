@@ -8,13 +8,21 @@
 #ifndef DE_KAFKA_PRODUCER_H
 #define DE_KAFKA_PRODUCER_H
 
+#include "port/atomics.h"
+
 #include "worker/kafka/admin.h"
 #include "worker/kafka/kafka_internal.h"
+#include "worker/kafka/proof.h"
 
 struct DeProducerTopic
 {
 	DeProducerTopic *next;
 	rd_kafka_topic_t *rkt;
+	DeProof    *proof;
+	pg_atomic_uint32 partitions;	/* as the library last told */
+	/* of the record at hand, for the partitioner */
+	uint64		turn;
+	int32		chosen;			/* -1 = it is the first one: the partitioner has to */
 	char		name[FLEXIBLE_ARRAY_MEMBER];
 };
 
@@ -34,6 +42,7 @@ struct DeProducer
 	DeProducerLearned *learned; /* the caller's */
 	int			message_size;	/* largest record that it takes, in bytes */
 	int			batch_size;		/* of its batches, in bytes; 0 = unknown */
+	int64		now;			/* de_monotonic_ms() of the last poll */
 	DeProducerTopic *topics;
 	DeAdminAnswer *answers;
 	DeProduceReport	delivery;		/* what callbacks are shown */

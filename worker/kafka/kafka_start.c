@@ -214,7 +214,7 @@ start_main(void *arg)
 
 	if (abandoned)
 	{
-		de_kafka_destroy_in_background(query->rk, query->fd);
+		de_kafka_destroy_in_background(query->rk, query->fd, NULL, NULL);
 		start_free(query);
 	}
 	return NULL;

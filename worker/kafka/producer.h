@@ -71,16 +71,29 @@ extern bool de_producer_cluster(DeProducer *producer, char *cluster);
 /* The handle of a topic, cached by the producer and gone with it; NULL = name refused. */
 extern DeProducerTopic *de_producer_topic(DeProducer *producer, const char *name);
 
+/* A record to be sent; borrowed. */
+typedef struct DeProducerRecord
+{
+	const char *key;			/* NULL = no key */
+	const char *payload;		/* NULL = tombstone */
+	int			key_len;
+	int			payload_len;
+	const DeKafkaHeader *headers;
+	int			nheaders;
+	uint64		turn;			/* without a key, the partition is this modulo their number */
+	uint64		token;			/* comes back in its report */
+} DeProducerRecord;
+
 /*
- * Queues a copy of a record.  OK; RETRIABLE = queue is full: poll, wait, send
- * again; REFUSED (too large, ...) or FATAL with the reason in error.  Keyed
- * records go to murmur2 of the key.
+ * Queues a copy of a record.  OK, and *partition is where it goes (-1 = not
+ * known yet); RETRIABLE = the queue is full, BUSY = the partition takes one at a
+ * time until it is proven (proof.h): poll, wait, send again; REFUSED (too large,
+ * ...) or FATAL with the reason in error.  Keyed records go to murmur2 of the
+ * key, as those of Java clients do.
  */
 extern DeKafkaOutcome de_producer_send(DeProducer *producer, DeProducerTopic *topic,
-									   const char *key, int key_len,
-									   const char *payload, int payload_len,
-									   const DeKafkaHeader *headers, int nheaders,
-									   uint64 token, char *error, int error_size);
+									   const DeProducerRecord *record, int *partition,
+									   char *error, int error_size);
 
 /*
  * Drains what has happened: calls delivered for each delivery report (in

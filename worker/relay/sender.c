@@ -12,9 +12,7 @@
  *
  * What is repeated by a rewind is at most the window (G6), which
  * relay_buffer_size bounds; of that, what was acknowledged is left out as long as
- * all before it in its topic is, too.  What a new producer sends first may be
- * overtaken (kafka_producer.c), so of what is behind an event that is not
- * acknowledged the last occurrences are in order at least.
+ * all before it in its partition is, too.
  *
  * What is wrong is told once, and that it is over (health.c); what the library
  * reports each second in between goes to last_error only.  An event that Kafka
@@ -26,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -52,6 +51,9 @@
  */
 #define SENDER_WINDOW_MAX (1024 * 1024)
 #define SENDER_WINDOW_SIZE(buffer_kb) Min(SENDER_WINDOW_MAX, (buffer_kb) *2)
+
+/* So many events in a row without a key go to one partition. */
+#define SENDER_KEYLESS_TURN 64
 
 /* With something in flight, silence is looked at so often. */
 #define SENDER_WATCH_MS 500
@@ -347,6 +349,8 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 	char		error[DE_KAFKA_ERROR_SIZE];
 	DeTopic    *topic;
 	DeKafkaOutcome outcome;
+	int			partition;
+	uint32		lane;
 	Size		bytes;
 	Size		overhead;
 
@@ -378,20 +382,32 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 		outcome = DE_KAFKA_REFUSED;
 	}
 	else
-		outcome = de_producer_send(producer, topic->handle,
-								   event->key, event->key_len, event->payload,
-								   event->payload_len,
-								   sender->envelope.headers, sender->envelope.n,
-								   de_window_next_token(sender->window), error, sizeof(error));
+	{
+		DeProducerRecord record = {
+			.key = event->key,
+			.payload = event->payload,
+			.key_len = event->key_len,
+			.payload_len = event->payload_len,
+			.headers = sender->envelope.headers,
+			.nheaders = sender->envelope.n,
+			.turn = (uint64) event->id / SENDER_KEYLESS_TURN,
+			.token = de_window_next_token(sender->window)
+		};
+
+		outcome = de_producer_send(producer, topic->handle, &record, &partition, error,
+								   sizeof(error));
+	}
 	switch (outcome)
 	{
 		case DE_KAFKA_OK:
-			de_window_add(sender->window, event->id, event->created_at, topic->hash, (uint32) bytes,
+			lane = hash_combine(topic->hash, murmurhash32((uint32) partition));
+			de_window_add(sender->window, event->id, event->created_at, lane, (uint32) bytes,
 						  (uint32) overhead);
 			de_suspect_sent(&sender->suspect);
 			return true;
 		case DE_KAFKA_RETRIABLE:
-			break;				/* full: its next report wakes us */
+		case DE_KAFKA_BUSY:
+			break;				/* its next report wakes us */
 		case DE_KAFKA_REFUSED:
 			/* first those before it: the producer goes with it */
 			if (de_window_unacked(sender->window) == 0)

@@ -12,9 +12,8 @@
  * handed over before, and are met again in the same order.  Those of them that
  * were acknowledged are not sent again: a partition that has taken its events
  * need not take them twice because another one did not.  Unless an event of
- * their topic before them is not: it may be one of their partition, which a
- * producer that is new to it may have overtaken (kafka_producer.c).  Sent
- * behind them alone, it would be the last that a reader by key keeps.
+ * their partition before them is not: sent alone, it would come to stand behind
+ * them, as the last that a reader by key keeps.
  *
  * A token is the number of its entry, counted since creation, with the number
  * of the rewind before it in the upper 16 bits: never used twice in the life of
@@ -42,13 +41,13 @@ typedef struct WindowEntry
 	int64_t		created_at;
 	uint64_t bytes : 27;
 	uint64_t overhead : 26; /* of an event with very many headers, megabytes */
-	uint64_t topic : 10;	/* of its hash: two topics in one place only repeat more */
+	uint64_t lane : 10;		/* of its hash: two partitions in one lane only repeat more */
 	uint64_t acked : 1;
 } WindowEntry;
 
 #define WINDOW_MAX_BYTES ((1 << 27) - 1)
 #define WINDOW_MAX_OVERHEAD ((1 << 26) - 1)
-#define WINDOW_TOPICS (1 << 10)
+#define WINDOW_LANES (1 << 10)
 
 struct DeWindow
 {
@@ -114,15 +113,15 @@ de_window_reset(DeWindow *window, int64_t position)
 void
 de_window_rewind(DeWindow *window)
 {
-	bool		behind[WINDOW_TOPICS] = {false};
+	bool		behind[WINDOW_LANES] = {false};
 
 	for (uint64_t number = window->first; number < window->end; number++)
 	{
 		WindowEntry *entry = WINDOW_ENTRY(window, number);
 
 		if (!entry->acked)
-			behind[entry->topic] = true;
-		else if (behind[entry->topic])
+			behind[entry->lane] = true;
+		else if (behind[entry->lane])
 			entry->acked = false;
 	}
 	window->position = de_window_acked(window);
@@ -174,7 +173,7 @@ de_window_is_full(const DeWindow *window)
  * Appends an entry, or hands over once more what a rewind went back over.
  */
 void
-de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t topic, uint32_t bytes,
+de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane, uint32_t bytes,
 			  uint32_t overhead)
 {
 	WindowEntry *entry = WINDOW_ENTRY(window, window->next);
@@ -189,7 +188,7 @@ de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t topic, 
 	entry->created_at = created_at;
 	entry->bytes = Min(bytes, WINDOW_MAX_BYTES);
 	entry->overhead = Min(overhead, WINDOW_MAX_OVERHEAD);
-	entry->topic = topic % WINDOW_TOPICS;
+	entry->lane = lane % WINDOW_LANES;
 	entry->acked = false;
 	if (window->next == window->end)
 		window->end++;

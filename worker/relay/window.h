@@ -29,7 +29,7 @@ extern void de_window_reset(DeWindow *window, int64_t position);
 /*
  * All that is in flight is to be handed over once more: the position falls back
  * to the acknowledged one.  What was acknowledged behind that is remembered,
- * up to the first event of its topic that is not: de_window_skip is true, and
+ * up to the first event of its lane that is not: de_window_skip is true, and
  * moves the position over it, when "id", the next event by its id, is one.
  * Tokens given out before hit nothing.
  */
@@ -44,11 +44,11 @@ extern bool de_window_is_full(const DeWindow *window);
 
 /*
  * An event was handed over; ids ascend, the window must not be full.
- * "created_at" is any clock's; "topic" is a hash of its topic, of at least ten
+ * "created_at" is any clock's; "lane" is a hash of its partition, of at least ten
  * bits; "bytes" (less than 128 MB) and what they cost besides are what
  * de_window_cost adds up.
  */
-extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t topic,
+extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane,
 						  uint32_t bytes, uint32_t overhead);
 
 /* Every id up to "position" is an entry, or there is no such event. */
