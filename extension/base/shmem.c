@@ -158,6 +158,7 @@ database_init(DeDatabase *db, Oid dboid)
 	pg_atomic_init_u64(&db->read_id, 0);
 	pg_atomic_init_u64(&db->stored_id, 0);
 	pg_atomic_init_u32(&db->locked_segments, 0);
+	pg_atomic_init_u64(&db->room_at, 0);
 	pg_atomic_init_u64(&db->outbox_target, 0);
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{

@@ -112,6 +112,7 @@ typedef struct DeDatabase
 	pg_atomic_uint64 read_id;	/* every event up to here was handed to the producer */
 	pg_atomic_uint64 stored_id; /* what a restart would begin after */
 	pg_atomic_uint32 locked_segments;	/* bit by number: could be emptied, but somebody uses it */
+	pg_atomic_uint64 room_at;	/* when it last could make room: de_monotonic_ms(); 0 = it cannot */
 
 	/* Figures, written by the relay only */
 	pg_atomic_uint64 events_acked;

@@ -64,9 +64,8 @@ extern bool de_outbox_rotate(DeDatabase *db, int64 stored);
 extern int64 de_outbox_largest_id(int *segment);
 
 /*
- * Bytes on disk of all segments that count for max_outbox_size.  Near "limit"
- * (MB) the relay is told to empty what is acknowledged, and that does not count,
- * unless somebody's lock has kept the relay from it.  Needs a transaction.
+ * Bytes on disk of the segments that count for max_outbox_size (segment.c has the
+ * rule).  Near "limit" (MB) the relay is told to make room.  Needs a transaction.
  * Never waits for a lock: of a segment that somebody has locked it goes by what
  * was last known.
  */
@@ -74,6 +73,12 @@ extern int64 de_outbox_size(DeDatabase *db, int limit);
 
 /* Does the relay know of a reason to call de_outbox_rotate() soon? */
 extern bool de_outbox_is_pressed(DeDatabase *db);
+
+/*
+ * The relay's word that it can make room, which de_outbox_size() takes for a
+ * while; and that it cannot.
+ */
+extern void de_outbox_room(DeDatabase *db, bool possible);
 
 /* bytes at which a limit of the outbox in MB is near */
 #define DE_OUTBOX_TARGET(limit) ((int64) (limit) * (1024 * 1024 / 4 * 3))

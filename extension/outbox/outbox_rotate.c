@@ -88,17 +88,19 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 	{
 		int			next = (current + 1) % DE_SEGMENTS;
 
-		if (!de_segment_try_open(next, AccessShareLock, &rel, &index))
-			return false;
-		if (RelationGetNumberOfBlocks(rel) == 0)
+		/* if that is locked there may be others to empty nevertheless */
+		if (de_segment_try_open(next, AccessShareLock, &rel, &index))
 		{
-			pg_atomic_write_u64(&db->current_since, (uint64) now);
-			pg_atomic_write_u32(&db->current_segment, next);
-			current = next;
-			DE_KILL_POINT("relay-after-advance");
+			if (RelationGetNumberOfBlocks(rel) == 0)
+			{
+				pg_atomic_write_u64(&db->current_since, (uint64) now);
+				pg_atomic_write_u32(&db->current_segment, next);
+				current = next;
+				DE_KILL_POINT("relay-after-advance");
+			}
+			index_close(index, AccessShareLock);
+			table_close(rel, AccessShareLock);
 		}
-		index_close(index, AccessShareLock);
-		table_close(rel, AccessShareLock);
 	}
 
 	/* the oldest first: the one that the pointer will come to next */

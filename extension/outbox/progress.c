@@ -18,6 +18,7 @@
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
+#include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 
@@ -49,12 +50,17 @@ de_progress_load(void)
 }
 
 /*
- * Stores progress.
+ * Stores progress; see progress.h.
  */
 void
 de_progress_store(int64 id)
 {
 	Oid			relid = de_relation_oid("relay_progress", RELKIND_SEQUENCE, false);
 
+	/* setval() would wait for it */
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("a lock is held on sequence \"%s.relay_progress\"", DE_SCHEMA)));
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(relid), Int64GetDatum(id));
 }

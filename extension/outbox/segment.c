@@ -22,8 +22,12 @@
 #include "utils/timestamp.h"
 
 #include "extension/base/catalog.h"
+#include "extension/base/clock.h"
 #include "extension/base/compat.h"
 #include "extension/outbox/segment.h"
+
+/* Twice what an idle relay lets pass between two rounds. */
+#define ROOM_TRUST_MS 10000
 
 /* where the tables and their indexes on id are; InvalidOid = look again */
 static Oid	segment_oids[DE_SEGMENTS];
@@ -33,6 +37,7 @@ static void segments_invalidate(Datum arg, Oid relid);
 static Oid	segment_oid(int segment);
 static void segment_check(Relation rel);
 static void segment_note(pg_atomic_uint64 *known, int64 value);
+static bool segment_is_going(DeDatabase *db, int segment);
 
 /* what the columns are, from the first */
 static const Oid segment_types[SEGMENT_NATTS] = {
@@ -321,14 +326,27 @@ segment_note(pg_atomic_uint64 *known, int64 value)
 /*
  * Bytes on disk of all segments with their TOAST tables, without their indexes,
  * that count for max_outbox_size; see outbox.h.
+ *
+ * The rule: all that is on disk counts, but what the relay is about to give
+ * back.  That is a segment whose events are all acknowledged by Kafka, if no
+ * lock has kept the relay from emptying it, and, of the current one, if the next
+ * is empty or such a segment, so that the relay can move on.  The relay is
+ * believed for ROOM_TRUST_MS after it last did its rounds with progress stored;
+ * not once either has failed, nor when it has ended.
+ *
+ * So the files exceed the limit by what is published while it is found out that
+ * they do not shrink, a second or two, or ROOM_TRUST_MS if the relay stands
+ * still.  Counting all would refuse events while everything is delivered, until
+ * the relay comes to it; counting no acknowledged ones would let the files grow
+ * for as long as somebody reads the outbox.
  */
 int64
 de_outbox_size(DeDatabase *db, int limit)
 {
 	int64		sizes[DE_SEGMENTS];
 	int64		size = 0;
-	int64		acked = (int64) pg_atomic_read_u64(&db->acked_id);
-	uint32		locked = pg_atomic_read_u32(&db->locked_segments);
+	int			current;
+	uint64		room_at;
 
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
@@ -341,18 +359,40 @@ de_outbox_size(DeDatabase *db, int limit)
 	/* the relay need not know of the limit: it may be this session's */
 	pg_atomic_write_u64(&db->outbox_target, (uint64) DE_OUTBOX_TARGET(limit));
 	de_worker_cell_wake(&db->relay);
-	if (pg_atomic_read_u32(&db->relay.pid) == 0)
+	room_at = pg_atomic_read_u64(&db->room_at);
+	if (room_at == 0 || de_monotonic_ms() - (int64) room_at >= ROOM_TRUST_MS ||
+		pg_atomic_read_u32(&db->relay.pid) == 0)
 		return size;			/* nobody will empty anything */
 
+	/* after the sizes: if the relay has moved on since, the next one was empty */
+	pg_read_barrier();
+	current = (int) pg_atomic_read_u32(&db->current_segment);
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
-		if (sizes[i] == 0 || (locked & (1 << i)) != 0)
+		if (sizes[i] == 0 || !segment_is_going(db, i))
 			continue;
-		/* the current one, too: the relay will move on and then empty it */
-		if (de_segment_last(db, i) <= acked)
-			size -= sizes[i];
+		if (i == current && !segment_is_going(db, (i + 1) % DE_SEGMENTS))
+			continue;
+		size -= sizes[i];
 	}
 	return size;
+}
+
+/*
+ * Will the relay, when it comes to it, find nothing in the segment that it must
+ * keep, and nobody who keeps it from emptying it?
+ */
+static bool
+segment_is_going(DeDatabase *db, int segment)
+{
+	return (pg_atomic_read_u32(&db->locked_segments) & (1 << segment)) == 0 &&
+		de_segment_last(db, segment) <= (int64) pg_atomic_read_u64(&db->acked_id);
+}
+
+void
+de_outbox_room(DeDatabase *db, bool possible)
+{
+	pg_atomic_write_u64(&db->room_at, possible ? (uint64) de_monotonic_ms() : 0);
 }
 
 /*

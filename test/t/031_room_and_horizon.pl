@@ -1,6 +1,7 @@
 # Limits keep out what they are for, and nothing else.
 #
 # Guards against: publishing refused as if the outbox were full, though all is delivered; an outbox
+# that grows beyond its limit, though all is delivered, because nothing of it can be emptied; one
 # that never empties because the clock was wrong for a while; databases that nobody listed taking
 # the places of those that are; a commit that holds back all others and that no view names.
 
@@ -10,6 +11,7 @@ use warnings;
 use DurableEvent::Kafka;
 use DurableEvent::Node;
 use DurableEvent::Util qw(wait_until);
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $kafka = DurableEvent::Kafka->shared;
@@ -66,6 +68,104 @@ wait_until(
 	sub { ($node->psql('postgres', q{SELECT durable_event.publish_event('e', 'k', '{}')}))[0] == 0 },
 	'publishing goes on once it is sent');
 ok($node->flush, 'and reaches Kafka');
+
+# ---- but it does count what cannot be emptied, delivered or not
+
+# small segments, so that the current one alone would take what comes when the others are full
+$node->reconfigure('durable_event.segment_size' => '1MB');
+$node->safe_psql('postgres', q{ALTER DATABASE postgres SET durable_event.max_outbox_size = '32MB'});
+
+sub outbox_mb
+{
+	return $node->safe_psql('postgres', <<'SQL');
+SELECT sum(pg_relation_size(oid) + pg_relation_size(reltoastrelid)) / 1024 / 1024 FROM pg_class
+WHERE oid::regclass::text ~ '^durable_event\.outbox_\d$'
+SQL
+}
+
+# 1.3 MB, published and delivered; the error if it was refused
+sub deliver
+{
+	my (undef, undef, $refused) = $node->psql(
+		'postgres', q{
+		SELECT count(durable_event.publish_event('e', 'k', to_jsonb(s))) FROM (
+			SELECT string_agg(md5(g::text), '') AS s FROM generate_series(1, 40000) AS g
+			GROUP BY g % 4) AS x;
+		SELECT durable_event.flush('60 s')});
+	return $refused;
+}
+
+# publishes and delivers more than twice of what fits, until it is refused
+sub is_bounded
+{
+	my ($name) = @_;
+	my $refused = '';
+	for (my $i = 0; $i < 60 && $refused eq ''; $i++)
+	{
+		$refused = deliver();
+	}
+	like($refused, qr/outbox of durable_event is full/, "$name: publishing is refused");
+	my $size = outbox_mb();
+	note "$size MB";
+	cmp_ok($size, '<', 64, "$name: not much beyond the limit");
+	return;
+}
+
+sub goes_on
+{
+	my ($name) = @_;
+	wait_until(
+		sub { ($node->psql('postgres', q{SELECT durable_event.publish_event('e', 'k', '{}')}))[0] == 0 },
+		"publishing to go on after $name");
+	pass("$name: publishing goes on after that");
+	return;
+}
+
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; SELECT count(*) FROM durable_event.outbox');
+is_bounded('somebody reads the outbox');
+$locker->query_safe('COMMIT');
+goes_on('somebody reads the outbox');
+
+$locker->query_safe('BEGIN; ALTER SEQUENCE durable_event.relay_progress CACHE 1');
+is_bounded('progress cannot be stored');
+$node->wait_query(
+	q{SELECT detail ~ 'store progress: .*lock' FROM durable_event.check() WHERE check_name = 'outbox'},
+	'check() to say so');
+$locker->query_safe('ROLLBACK');
+goes_on('progress cannot be stored');
+
+# a segment, not the current one, that is full and lies where no new file can be made
+my $space = PostgreSQL::Test::Utils::tempdir_short();
+my $directory;
+$node->safe_psql('postgres', "CREATE TABLESPACE stuck LOCATION '$space'");
+wait_until(
+	sub {
+		deliver();
+		my ($stuck, @others) = split /\n/,
+		  $node->safe_psql('postgres', 'SELECT segment FROM durable_event.outbox GROUP BY 1 ORDER BY max(id)');
+		return 0 unless @others;
+		$locker->query_safe("BEGIN; ALTER TABLE durable_event.outbox_$stuck SET TABLESPACE stuck");
+		if ($locker->query_safe("SELECT count(*) FROM durable_event.outbox_$stuck") eq '0')
+		{
+			# just emptied
+			$locker->query_safe('ROLLBACK');
+			return 0;
+		}
+		($directory) = glob "$space/PG_*/*";
+		chmod 0500, $directory or die "$directory: $!";
+		$locker->query_safe('COMMIT');
+		return 1;
+	},
+	'a segment that cannot be emptied');
+$locker->quit;
+is_bounded('a segment cannot be emptied');
+$node->wait_query(
+	q{SELECT detail ~ 'move outbox segments on: ' FROM durable_event.check() WHERE check_name = 'outbox'},
+	'check() to say so');
+chmod 0700, $directory or die "$directory: $!";
+goes_on('a segment cannot be emptied');
+$node->reconfigure('durable_event.segment_size' => '256MB');
 $node->safe_psql('postgres', 'ALTER DATABASE postgres RESET durable_event.max_outbox_size');
 
 # ---- events of the future

@@ -90,6 +90,8 @@ de_upkeep_create(MemoryContext parent, DeDatabase *db)
 
 	upkeep->db = db;
 	de_relay_report_outbox(upkeep->db, NULL);
+	/* not a former relay's word */
+	de_outbox_room(upkeep->db, false);
 	return upkeep;
 }
 
@@ -113,6 +115,8 @@ de_upkeep_failed(DeUpkeep *upkeep, DeChore chore, const char *reason)
 
 	if (state->attempts++ == 0)
 		state->since = now;
+	if (chore == DE_CHORE_STORE || chore == DE_CHORE_ROTATE)
+		de_outbox_room(upkeep->db, false);
 	state->retry_at = now;
 	state->retry_at += chores[chore].retry_min_ms == chores[chore].retry_max_ms ?
 		chores[chore].retry_min_ms :
@@ -227,6 +231,8 @@ de_upkeep_rotate(DeUpkeep *upkeep, Oid extension)
 	}
 	DE_KILL_POINT("relay-after-rotation");
 	de_upkeep_done(upkeep, DE_CHORE_ROTATE);
+	if (work.same && upkeep->chores[DE_CHORE_STORE].attempts == 0)
+		de_outbox_room(upkeep->db, true);
 
 	/* another one may be due */
 	upkeep->emptied = work.emptied;
