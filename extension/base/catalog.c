@@ -450,6 +450,36 @@ de_relation_try_lock(Oid relid, LOCKMODE lockmode)
 }
 
 /*
+ * Locks our table of that name; see catalog.h.
+ */
+bool
+de_table_lock_nowait(const char *name, LOCKMODE lockmode, bool locked_ok)
+{
+	Oid			relid = de_relation_oid(name, RELKIND_RELATION, false);
+
+	for (;;)
+	{
+		Oid			again;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!de_relation_try_lock(relid, lockmode))
+		{
+			if (locked_ok)
+				return false;
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("a lock is held on \"%s.%s\", its TOAST table or an index of theirs",
+							DE_SCHEMA, name)));
+		}
+		/* taking a lock may tell us that the name means another one */
+		again = de_relation_oid(name, RELKIND_RELATION, false);
+		if (again == relid)
+			return true;
+		relid = again;
+	}
+}
+
+/*
  * SPI_connect() as the owner of the extension; see catalog.h.
  */
 void

@@ -56,6 +56,14 @@ extern Oid	de_relation_index(Relation rel, AttrNumber attnum);
  */
 extern bool de_relation_try_lock(Oid relid, LOCKMODE lockmode);
 
+/*
+ * The same for our table of that name, which may then be read by SQL without any
+ * wait (or written, as the lock mode says).  If somebody's lock is in the way
+ * false if locked_ok, else throws lock_not_available; and what de_relation_oid()
+ * throws.
+ */
+extern bool de_table_lock_nowait(const char *name, LOCKMODE lockmode, bool locked_ok);
+
 /* The user that de_spi_connect() has left. */
 typedef struct DeSpiUser
 {

@@ -1,12 +1,15 @@
 # Consumer groups while they are registered, changed and removed.
 #
 # Guards against: a change of one group that makes it or others rebalance; an invalid group that
-# disturbs others; events that are missed or come twice when a group is disabled, enabled, removed
-# and added again; records of others' topics that a handler cannot read.
+# disturbs others; deliveries that stand still while somebody holds a lock on the table of groups;
+# events that are missed or come twice when a group is disabled, enabled, removed and added again;
+# records of others' topics that a handler cannot read.
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use DurableEvent::Rig;
+use List::Util qw(max min);
+use Time::HiRes qw(time);
 
 my ($node, $kafka, $handler) = rig(
 	'main',
@@ -225,6 +228,37 @@ is_deeply(
 	'and what CloudEvents attributes there are');
 $handler->wait_for_events(3 + $kafka->count($node->topic('e')), group => 'foreign', acknowledged => 1);
 pass('beside its event types');
+
+# ---- while somebody holds a lock on the table of groups
+
+create_group('steady', event_types => ['steady']);
+$node->publish('steady', 'k', {});
+$handler->wait_for_events(1, group => 'steady', acknowledged => 1);
+my $position = $node->log_position;
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE durable_event.consumer_group IN ACCESS EXCLUSIVE MODE');
+$node->reload;
+wait_until(sub { $node->log_since($position) =~ /could not read the consumer groups/ }, 'the proxy to meet the lock');
+
+# Longest pause between two deliveries of events that keep coming, in seconds; an attempt that
+# waits for the lock takes one.  The machine may be busy: the best of three.
+my $pause;
+foreach (1 .. 3)
+{
+	my $seen = () = $handler->requests(group => 'steady');
+	my $end = time + 3;
+	$node->publish('steady', 'k', {}) while time < $end;
+	$handler->wait_for_events($kafka->count($node->topic('steady')), group => 'steady', acknowledged => 1);
+	my @times = map { $_->{time} / 1e6 } $handler->requests(group => 'steady');
+	@times = @times[ $seen .. $#times ];
+	my $longest = max(map { $times[$_] - $times[ $_ - 1 ] } 1 .. $#times);
+	$pause = min($longest, $pause // $longest);
+	last if $pause < 0.5;
+}
+cmp_ok($pause, '<', 0.5, 'groups are delivered to as before');
+$locker->query_safe('COMMIT');
+$locker->quit;
+wait_until(sub { $node->log_since($position) =~ /consumer groups can be read again/ }, 'the groups to be read');
 
 is($handler->stats->{total}{overlaps}, 0, 'never two requests of a partition at once');
 $node->stop('fast');

@@ -188,6 +188,10 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 		return;
 	}
 
+	/* groups that run must not stand still while somebody holds a lock */
+	(void) de_table_lock_nowait("relay_state", AccessShareLock, false);
+	(void) de_table_lock_nowait("consumer_group", AccessShareLock, false);
+	(void) de_table_lock_nowait("event_type", AccessShareLock, false);
 	de_state_read(&row);
 	registry->stored_source = row.source;
 	registry->identity = row.identity;
@@ -198,8 +202,6 @@ registry_fill(DeRegistry *registry, int index, int nworkers)
 	else
 		registry->state = DE_REGISTRY_NOT_ADOPTED;
 
-	(void) de_relation_oid("consumer_group", RELKIND_RELATION, false);
-	(void) de_relation_oid("event_type", RELKIND_RELATION, false);
 	de_spi_connect(&caller);
 	if (SPI_execute(registry_query, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read consumer_group");

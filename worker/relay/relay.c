@@ -107,6 +107,7 @@ typedef struct RelayFound
 	Oid			began;
 	bool		begin;			/* what is in memory is of another extension, or nothing yet */
 	int64		stored;			/* progress, to begin after */
+	bool		partly;			/* event_type could not be read */
 } RelayFound;
 
 static Relay relay = {.obstacle = DE_RELAY_STARTING};
@@ -203,11 +204,11 @@ relay_begin(void)
 }
 
 /*
- * Reads the configuration and decides whether to send.  A table that somebody
- * has locked is read as soon as he is done; until then all goes on as before,
- * unless that may be wrong: after a change of durable_event.source or of
- * relay_state nothing is sent before it is known.  Any other error ends the
- * process.
+ * Reads the configuration and decides whether to send.  No lock is waited for:
+ * nothing would be sent or acknowledged meanwhile.  A table that somebody has
+ * locked is read as soon as he is done; until then all goes on as before, unless
+ * that may be wrong: after a change of durable_event.source or of relay_state
+ * nothing is sent before it is known.  Any other error ends the process.
  */
 static void
 relay_configure(void)
@@ -227,8 +228,11 @@ relay_configure(void)
 		relay.configure = true;
 		return;
 	}
-	de_upkeep_done(relay.upkeep, DE_CHORE_CONFIGURE);
-	relay.configure = false;
+	if (found.partly)
+		de_upkeep_failed(relay.upkeep, DE_CHORE_CONFIGURE, "a lock is held on event_type");
+	else
+		de_upkeep_done(relay.upkeep, DE_CHORE_CONFIGURE);
+	relay.configure = found.partly;
 	relay.unsure = false;
 	relay.extension = found.extension;
 	relay.began = found.began;
@@ -265,6 +269,7 @@ relay_find_obstacle(RelayFound *found)
 	}
 
 	de_config_note_tables();
+	(void) de_table_lock_nowait("relay_state", AccessShareLock, false);
 	de_state_read(&row);
 	switch (row.identity)
 	{
@@ -274,6 +279,7 @@ relay_find_obstacle(RelayFound *found)
 		case DE_IDENTITY_OTHER:
 			return DE_RELAY_SOURCE_MISMATCH;
 		case DE_IDENTITY_NEW:
+			(void) de_table_lock_nowait("relay_state", RowExclusiveLock, false);
 			de_state_store_source(de_source);
 			break;
 		case DE_IDENTITY_OURS:
@@ -286,8 +292,11 @@ relay_find_obstacle(RelayFound *found)
 		found->began = found->extension;
 		found->begin = true;
 	}
-	/* last, since it changes what is in memory */
-	de_topics_load(relay.topics);
+	/* last, since it changes what is in memory; must not keep pause_relay() from being heeded */
+	if (de_table_lock_nowait("event_type", AccessShareLock, !found->begin))
+		de_topics_load(relay.topics);
+	else
+		found->partly = true;
 	return row.paused ? DE_RELAY_PAUSED : DE_RELAY_RUNNING;
 }
 
