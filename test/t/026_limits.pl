@@ -130,6 +130,26 @@ is_deeply(
 	'each event once, in order');
 $node->drop_group('bodies');
 
+# ---- memory that events wait in for the next body
+
+# such an event alone takes more than all bodies may; it must not wait for memory to be sent with
+$node->reconfigure('durable_event.proxy_memory' => '1MB');
+$node->create_group(
+	'tight',
+	event_types => ['t'],
+	handler_url => $handler->url('/tight'),
+	batch_max_bytes => $limit,
+	enabled => 'false');
+$node->safe_psql('postgres',
+	q{SELECT durable_event.publish_event('t', 'k',
+			jsonb_build_object('n', i, 'fill', repeat('x', CASE i % 2 WHEN 0 THEN 700000 ELSE 10 END)))
+		FROM generate_series(1, 8) i});
+ok($node->flush, 'published');
+$node->update_group('tight', enabled => 'true');
+$handler->wait_for_events(8, group => 'tight', acknowledged => 1);
+pass('events that take all memory while they wait are delivered');
+$node->drop_group('tight');
+
 # ---- records that the library skips
 
 $topic = foreign_group('damaged', 1);

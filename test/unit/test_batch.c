@@ -168,7 +168,27 @@ main(void)
 	ok(!de_batch_append(&batch, &definition, &record) && batch.carry.filled,
 	   "an offset that does not ascend is carried");
 	de_batch_clear(&batch);
-	ok(batch.carry.filled && de_batch_memory(&batch) == 0, "and stays when the body goes");
+	ok(batch.carry.filled, "and stays when the body goes");
+
+	/* its memory counts for as long as there is any */
+	de_batch_init(&batch, "orders", 3);
+	definition.batch_max_bytes = 4000;
+	ok(de_batch_memory(&batch) == 0, "an empty one has no memory");
+	record = record_of_size(1, 2000);
+	(void) de_batch_append(&batch, &definition, &record);
+	len = (int) de_batch_memory(&batch);
+	record = record_of_size(2, 3000);
+	ok(!de_batch_append(&batch, &definition, &record) &&
+		   de_batch_memory(&batch) >= (Size) len + batch.carry.json.len,
+	   "what is carried counts beside the body");
+	de_batch_clear(&batch);
+	ok(de_batch_memory(&batch) >= (Size) batch.carry.json.len &&
+		   de_batch_memory(&batch) < (Size) len + batch.carry.json.len,
+	   "and without it");
+	(void) de_batch_take_carried(&batch, &definition);
+	ok(de_batch_memory(&batch) >= (Size) batch.body.json.len, "in the next body, too");
+	de_batch_clear(&batch);
+	ok(de_batch_memory(&batch) == 0, "nothing is kept when there is no event");
 
 	/* single mode */
 	definition.mode = DE_DELIVERY_SINGLE;

@@ -144,9 +144,12 @@ de_batch_full(const DeBatch *batch, const DeGroupDefinition *definition)
 Size
 de_batch_memory(const DeBatch *batch)
 {
-	if (batch->nevents == 0)
-		return 0;
-	return (Size) batch->body.json.maxlen + sizeof(int64) * batch->max_offsets;
+	Size		bytes = batch->carry.json.data != NULL ? batch->carry.json.maxlen : 0;
+
+	if (batch->nevents > 0)
+		bytes += (Size) batch->body.json.maxlen + batch->body.identity.maxlen +
+			sizeof(int64) * batch->max_offsets;
+	return bytes;
 }
 
 int64
@@ -172,4 +175,10 @@ de_batch_clear(DeBatch *batch)
 	batch->nevents = 0;
 	batch->offsets = NULL;
 	batch->oldest = 0;
+	/* who has no event has no memory: hundreds of partitions may be idle */
+	if (!batch->carry.filled && batch->carry.json.data != NULL)
+	{
+		pfree(batch->carry.json.data);
+		batch->carry.json.data = NULL;
+	}
 }

@@ -52,7 +52,7 @@ extern bool de_batch_take_carried(DeBatch *batch, const DeGroupDefinition *defin
 /* Is it as large as the group wants it, or as it can be? */
 extern bool de_batch_full(const DeBatch *batch, const DeGroupDefinition *definition);
 
-/* Memory of the body, in bytes. */
+/* Memory of the body and of what is carried, in bytes. */
 extern Size de_batch_memory(const DeBatch *batch);
 
 /* The offset added last; there is one. */
@@ -61,7 +61,7 @@ extern int64 de_batch_last_offset(const DeBatch *batch);
 /* All events are processed. */
 extern void de_batch_acknowledge(const DeBatch *batch, DeTracker *tracker);
 
-/* Frees the body, not what is carried. */
+/* Frees the body, not what is carried: of that memory is left until it is taken. */
 extern void de_batch_clear(DeBatch *batch);
 
 #endif							/* DE_BATCH_H */

@@ -148,7 +148,8 @@ de_partition_destroy(DePartition *partition)
 	if (partition->request != NULL)
 		de_http_release(partition->loop->http, partition->request);
 	partition->request = NULL;
-	partition_clear_batch(partition);
+	/* all its memory goes with the context */
+	de_budget_charge(&partition->claim, 0);
 	de_tracker_destroy(partition->tracker);
 	MemoryContextDelete(partition->context);
 }
@@ -284,7 +285,12 @@ de_partition_run(DePartition *partition)
 	if (partition->state != PARTITION_IDLE && partition->state != PARTITION_FILLING)
 		return;
 
-	if (partition->state == PARTITION_IDLE && !de_budget_may_grow(&partition->claim))
+	/*
+	 * A carried event has its memory already.  If it had to wait for more, and
+	 * others for theirs, nothing would ever be given back.
+	 */
+	if (partition->state == PARTITION_IDLE && !partition->batch.carry.filled &&
+		!de_budget_may_grow(&partition->claim))
 	{
 		partition->state = PARTITION_STARVED;
 		de_budget_wait(&partition->claim);
@@ -319,7 +325,10 @@ partition_fill(DePartition *partition)
 	int64		due;
 
 	if (batch->nevents == 0 && de_batch_take_carried(batch, definition))
+	{
 		partition_track(partition);
+		de_budget_charge(&partition->claim, de_batch_memory(batch));
+	}
 	while (!de_batch_full(batch, definition) &&
 		   (batch->nevents == 0 || de_budget_may_grow(&partition->claim)) &&
 		   partition_take(partition))
@@ -390,6 +399,7 @@ partition_take(DePartition *partition)
 	}
 	if (de_batch_append(&partition->batch, partition->definition, &record))
 		partition_track(partition);
+	de_budget_charge(&partition->claim, de_batch_memory(&partition->batch));
 	return true;
 }
 
@@ -419,7 +429,6 @@ partition_track(DePartition *partition)
 
 	if (partition->batch.nevents == 1)
 		partition->attempt = 0;
-	de_budget_charge(&partition->claim, de_batch_memory(&partition->batch));
 }
 
 /*
@@ -447,11 +456,14 @@ de_partition_take_notice(DePartition *partition)
 	return partition->blocked;
 }
 
+/*
+ * Frees the body; what is carried stays, and counts.
+ */
 static void
 partition_clear_batch(DePartition *partition)
 {
 	de_batch_clear(&partition->batch);
-	de_budget_charge(&partition->claim, 0);
+	de_budget_charge(&partition->claim, de_batch_memory(&partition->batch));
 }
 
 /*
