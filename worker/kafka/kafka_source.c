@@ -198,11 +198,15 @@ static void
 source_stash_error(DeSource *source, const rd_kafka_message_t *message)
 {
 	DeConsumer *consumer = source->consumer;
+	bool		fatal = de_kafka_classify(consumer->rk, message->err) == DE_KAFKA_FATAL;
 	uint64		one = 1;
 
+	/* the last one is told, but none instead of what ends the member */
+	if (consumer->has_stashed && consumer->stashed.fatal && !fatal)
+		return;
 	consumer->has_stashed = true;
 	consumer->stashed.all_brokers_down = false;
-	consumer->stashed.fatal = de_kafka_classify(consumer->rk, message->err) == DE_KAFKA_FATAL;
+	consumer->stashed.fatal = fatal;
 	snprintf(consumer->stashed.text, sizeof(consumer->stashed.text),
 			 "could not fetch from topic \"%s\" partition %d: %s",
 			 source->topic, source->number, rd_kafka_message_errstr(message));
