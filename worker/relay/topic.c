@@ -94,7 +94,7 @@ topics_reset(DeTopics *topics)
 	topics->generation++;
 	topics->pending = 0;
 	topics->asked = 0;
-	topics->comparing = 0;
+	memset(topics->comparisons, 0, sizeof(topics->comparisons));
 }
 
 static uint32
@@ -153,12 +153,11 @@ de_topics_load(DeTopics *topics)
 		{
 			topic->state = DE_TOPIC_READY;
 			topics->pending--;
+			/* also if it was asked for: the answer would be of the former row */
 			if (topic->partitions > 0 &&
-				(known->compare || topic->partitions != known->partitions))
-			{
-				topic->compare = true;
-				topics->comparing++;
-			}
+				(known->comparison != DE_COMPARISON_NONE ||
+				 topic->partitions != known->partitions))
+				de_topic_set_comparison(topics, topic, DE_COMPARISON_WANTED);
 		}
 	}
 	MemoryContextDelete(former.context);

@@ -20,6 +20,14 @@ typedef enum DeTopicState
 	DE_TOPIC_READY				/* records may be sent */
 } DeTopicState;
 
+/* Its partitions, compared with what its row says. */
+typedef enum DeTopicComparison
+{
+	DE_COMPARISON_NONE,			/* done, or no reason to */
+	DE_COMPARISON_WANTED,		/* to be asked for, once the topic is READY */
+	DE_COMPARISON_ASKED			/* an answer is due */
+} DeTopicComparison;
+
 typedef struct DeTopic
 {
 	char		name[DE_MAX_TOPIC_LENGTH + 1];	/* hash key */
@@ -27,7 +35,7 @@ typedef struct DeTopic
 	int			replication_factor; /* 0 = durable_event.topic_replication_factor */
 	const char **config;		/* name, value, ..., NULL */
 	DeTopicState state;
-	bool		compare;		/* its partitions are to be compared with "partitions" */
+	DeTopicComparison comparison;	/* changed by de_topic_set_comparison() only */
 	int			attempts;		/* that failed in a row */
 	int64		retry_at;		/* de_monotonic_ms() */
 	char	   *error;			/* of the last one; NULL = none */

@@ -36,6 +36,9 @@
 #define TOPIC_RETRY_MIN_MS 1000
 #define TOPIC_RETRY_MAX_MS 5000
 
+/* Nothing waits for a comparison. */
+#define TOPIC_COMPARE_RETRY_MS 30000
+
 /* Questions without an answer after which a topic is taken to be there. */
 #define TOPIC_ASSUME_ATTEMPTS 2
 
@@ -50,21 +53,36 @@ de_topics_restart(DeTopics *topics, const char *forget)
 {
 	topics->generation++;
 	topics->asked = 0;
-	topics->comparing = 0;
+	topics->compare_at = 0;
 	for (uint32 i = 0; i < topics->n; i++)
 	{
 		DeTopic    *topic = topics->numbered[i];
 
 		topic->handle = NULL;
-		topic->compare = false;
 		if (topic->state == DE_TOPIC_READY)
 		{
 			if (forget == NULL || strcmp(topic->name, forget) != 0)
+			{
+				/* the answer that was due will not come */
+				if (topic->comparison == DE_COMPARISON_ASKED)
+					de_topic_set_comparison(topics, topic, DE_COMPARISON_WANTED);
 				continue;
+			}
 			topics->pending++;
 		}
 		topic->state = DE_TOPIC_WANTED;
+		de_topic_set_comparison(topics, topic, DE_COMPARISON_NONE);
 	}
+}
+
+void
+de_topic_set_comparison(DeTopics *topics, DeTopic *topic, DeTopicComparison to)
+{
+	if (topic->comparison != DE_COMPARISON_NONE)
+		topics->comparisons[topic->comparison]--;
+	topic->comparison = to;
+	if (to != DE_COMPARISON_NONE)
+		topics->comparisons[to]++;
 }
 
 /*
@@ -86,10 +104,12 @@ de_topics_connected(DeTopics *topics, const char *cluster)
 			topics->pending++;
 		topic->state = DE_TOPIC_WANTED;
 		topic->attempts = 0;
+		/* to be decided when it is known whether it exists there */
+		de_topic_set_comparison(topics, topic, DE_COMPARISON_NONE);
 	}
 	topics->generation++;
 	topics->asked = 0;
-	topics->comparing = 0;
+	topics->compare_at = 0;
 }
 
 /*
@@ -100,7 +120,8 @@ de_topics_run(DeTopics *topics, DeProducer *producer)
 {
 	int64		now;
 
-	if (topics->pending == 0 && topics->comparing == 0)
+	if (topics->pending == 0 && topics->comparisons[DE_COMPARISON_WANTED] == 0 &&
+		topics->comparisons[DE_COMPARISON_ASKED] == 0)
 		return;
 	de_producer_poll_topics(producer, topic_answered, topics);
 	now = de_monotonic_ms();
@@ -112,16 +133,19 @@ de_topics_run(DeTopics *topics, DeProducer *producer)
 			(topic->state == DE_TOPIC_FAILED && topic->retry_at <= now))
 			topic_ask(topics, topic, producer);
 	}
-	for (uint32 i = 0; i < topics->n && topics->comparing > 0; i++)
+	if (now < topics->compare_at)
+		return;
+	for (uint32 i = 0; i < topics->n && topics->comparisons[DE_COMPARISON_WANTED] > 0; i++)
 	{
 		DeTopic    *topic = topics->numbered[i];
+		bool		asked;
 
-		if (!topic->compare || topic->state != DE_TOPIC_READY)
+		if (topic->comparison != DE_COMPARISON_WANTED)
 			continue;
-		topic->compare = false;
-		if (!de_producer_compare_partitions(producer, topic->name, topic->partitions,
-											((uint64) topics->generation << 32) | topic->number))
-			topics->comparing--;
+		Assert(topic->state == DE_TOPIC_READY);
+		asked = de_producer_compare_partitions(producer, topic->name, topic->partitions,
+											   ((uint64) topics->generation << 32) | topic->number);
+		de_topic_set_comparison(topics, topic, asked ? DE_COMPARISON_ASKED : DE_COMPARISON_NONE);
 	}
 }
 
@@ -161,8 +185,15 @@ topic_answered(void *arg, const DeTopicResult *result)
 	topic = topics->numbered[(uint32) result->token];
 	if (result->compared)
 	{
-		topics->comparing--;
-		if (result->outcome == DE_KAFKA_OK && result->error[0] == '\0')
+		bool		again = result->outcome == DE_KAFKA_RETRIABLE ||
+			result->outcome == DE_KAFKA_FATAL;
+
+		Assert(topic->comparison == DE_COMPARISON_ASKED);
+		de_topic_set_comparison(topics, topic,
+								again ? DE_COMPARISON_WANTED : DE_COMPARISON_NONE);
+		if (again)
+			topics->compare_at = de_monotonic_ms() + TOPIC_COMPARE_RETRY_MS;
+		else if (result->outcome == DE_KAFKA_OK && result->error[0] == '\0')
 			ereport(WARNING,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("Kafka topic \"%s\" has fewer partitions than the %d of durable_event.event_type",
@@ -195,8 +226,8 @@ topic_answered(void *arg, const DeTopicResult *result)
 		}
 		else if (result->existed)
 		{
-			topic->compare = topic->partitions > 0;
-			topics->comparing += topic->compare ? 1 : 0;
+			if (topic->partitions > 0)
+				de_topic_set_comparison(topics, topic, DE_COMPARISON_WANTED);
 		}
 		else
 			ereport(LOG,
@@ -228,6 +259,8 @@ de_topics_next(DeTopics *topics)
 {
 	int64		next = PG_INT64_MAX;
 
+	if (topics->comparisons[DE_COMPARISON_WANTED] > 0)
+		next = topics->compare_at;
 	if (topics->pending == topics->asked || topics->asked >= TOPIC_MAX_ASKED)
 		return next;
 	for (uint32 i = 0; i < topics->n; i++)

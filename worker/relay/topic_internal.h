@@ -25,7 +25,11 @@ struct DeTopics
 	int			pending;		/* topics that are not READY */
 	int			asked;			/* of those, ASKED */
 	char		cluster[DE_KAFKA_CLUSTER_SIZE];	/* that they are of; empty = none yet */
-	int			comparing;		/* topics to be compared, and answers about that due */
+	int			comparisons[DE_COMPARISON_ASKED + 1];	/* topics in each state but NONE */
+	int64		compare_at;		/* not before, de_monotonic_ms() */
 };
+
+/* Says what becomes of a topic's comparison. */
+extern void de_topic_set_comparison(DeTopics *topics, DeTopic *topic, DeTopicComparison to);
 
 #endif							/* DE_TOPIC_INTERNAL_H */
