@@ -31,10 +31,12 @@ my $relay = $node->wait_for_worker('relay');
 
 sub sql { return $node->safe_psql('postgres', @_); }
 
+my $outbox_row = q{SELECT status || ' ' || coalesce(detail, '') FROM durable_event.check() WHERE check_name = 'outbox'};
+
 sub check_says
 {
 	my ($pattern) = @_;
-	return "SELECT status || ' ' || coalesce(detail, '') ~ '$pattern' FROM durable_event.check() WHERE check_name = 'outbox'";
+	return "SELECT ($outbox_row) ~ '$pattern'";
 }
 
 sub same_relay
@@ -126,6 +128,15 @@ foreach my $case (
 		pass('the relay can be paused meanwhile');
 	}
 	$node->wait_query(check_says('^error .*read its configuration.*lock'), 'the lock to be shown');
+	if ($what eq 'event_type')
+	{
+		$publisher->query_safe('BEGIN; ALTER SEQUENCE durable_event.relay_progress CACHE 1');
+		$node->publish('plain', 'k', {});
+		$node->wait_query(check_says('^error .*read its configuration.*store progress'), 'both locks to be shown');
+		$publisher->query_safe('ROLLBACK');
+		wait_until(sub { sql($outbox_row) !~ /store progress/ }, 'progress to be stored');
+		like(sql($outbox_row), qr/^error .*read its configuration/, 'what succeeds again hides nothing else');
+	}
 	$session->query_safe('COMMIT');
 	$node->wait_query(check_says('^ok'), 'the configuration to be read');
 }

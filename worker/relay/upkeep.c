@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #include "extension/base/catalog.h"
@@ -57,6 +58,7 @@ typedef struct ChoreState
 	int64		since;
 	int64		retry_at;
 	bool		told;
+	char		reason[DE_ERROR_SIZE];	/* as told */
 } ChoreState;
 
 struct DeUpkeep
@@ -80,6 +82,7 @@ typedef struct UpkeepWork
 	bool		emptied;
 } UpkeepWork;
 
+static void upkeep_report(DeUpkeep *upkeep);
 static void upkeep_store_work(void *arg);
 static void upkeep_rotate_work(void *arg);
 
@@ -111,7 +114,7 @@ de_upkeep_failed(DeUpkeep *upkeep, DeChore chore, const char *reason)
 {
 	ChoreState *state = &upkeep->chores[chore];
 	int64		now = de_monotonic_ms();
-	char		text[DE_ERROR_SIZE];
+	bool		told = state->told;
 
 	if (state->attempts++ == 0)
 		state->since = now;
@@ -124,11 +127,11 @@ de_upkeep_failed(DeUpkeep *upkeep, DeChore chore, const char *reason)
 					  pg_prng_double(&pg_global_prng_state));
 	if (now - state->since < chores[chore].patience_ms)
 		return;
-	snprintf(text, sizeof(text), "The relay could not %s: %s", chores[chore].purpose, reason);
-	de_relay_report_outbox(upkeep->db, text);
-	if (state->told)
-		return;
 	state->told = true;
+	strlcpy(state->reason, reason, sizeof(state->reason));
+	upkeep_report(upkeep);
+	if (told)
+		return;
 	ereport(LOG,
 			(errmsg("durable_event relay could not %s, trying again until it succeeds",
 					chores[chore].purpose),
@@ -152,10 +155,32 @@ de_upkeep_done(DeUpkeep *upkeep, DeChore chore)
 						chores[chore].purpose,
 						(long long) ((de_monotonic_ms() - state->since + 500) / 1000))));
 	memset(state, 0, sizeof(ChoreState));
-	if (!told)
-		return;
-	/* another one that is wrong shows itself when it fails again */
-	de_relay_report_outbox(upkeep->db, NULL);
+	if (told)
+		upkeep_report(upkeep);
+}
+
+/*
+ * Shows all chores that fail, each with its share of the room.
+ */
+static void
+upkeep_report(DeUpkeep *upkeep)
+{
+	char		text[DE_ERROR_SIZE] = "";
+	char		part[DE_ERROR_SIZE];
+	int			n = 0;
+
+	for (int i = 0; i < DE_CHORES; i++)
+		n += upkeep->chores[i].told ? 1 : 0;
+	for (int i = 0; i < DE_CHORES; i++)
+	{
+		if (!upkeep->chores[i].told)
+			continue;
+		snprintf(part, sizeof(part), "%s could not %s: %s", text[0] == '\0' ? "The relay" : "; it",
+				 chores[i].purpose, upkeep->chores[i].reason);
+		part[pg_mbcliplen(part, strlen(part), (sizeof(text) - 1) / n)] = '\0';
+		strlcat(text, part, sizeof(text));
+	}
+	de_relay_report_outbox(upkeep->db, n > 0 ? text : NULL);
 }
 
 bool
