@@ -123,6 +123,18 @@ wait_until(
 	'events of the type in its default topic');
 pass('and taken back');
 
+# ---- names that Kafka takes for one: of registered types they are refused when published
+
+$node->publish('split.name', 'k', { n => 1 });
+ok($node->flush, 'a type that is not registered');
+$node->publish('split_name', 'k', { n => 2 });
+$node->wait_query("SELECT last_error LIKE '%${prefix}split\\_name%' FROM durable_event.stat_relay",
+	'last_error to name the topic that cannot be made');
+sql("INSERT INTO durable_event.event_type (name, topic) VALUES ('split_name', '${prefix}split-name')");
+ok($node->flush, 'its event is sent when its type is given another topic');
+is($kafka->count("${prefix}split-name"), 1, 'to that one');
+is($kafka->count("${prefix}split.name"), 1, 'and not to the other');
+
 # ---- kafka_config
 
 # The compression of a partition's last batch as the broker's log has it: 0 none, 1 gzip, 3 lz4.

@@ -3,7 +3,8 @@
 # Guards against: publishing refused as if the outbox were full, though all is delivered; an outbox
 # that grows beyond its limit, though all is delivered, because nothing of it can be emptied; one
 # that never empties because the clock was wrong for a while; databases that nobody listed taking
-# the places of those that are; a commit that holds back all others and that no view names.
+# the places of those that are; a worker that goes on in a place which is another database's by
+# then; a commit that holds back all others and that no view names.
 
 use strict;
 use warnings;
@@ -214,6 +215,54 @@ $node->publish('e', 'two', {}, undef, 'two');
 ok($node->flush(undef, 'two'), 'a database that is listed later takes the place of an idle one');
 is($node->safe_psql('one', q{SELECT count(*) FROM durable_event.outbox WHERE key = 'one'}),
 	'1', 'whose events stay');
+
+# ---- a place that is given away while a worker is about to use it
+
+# Ends the relay of "two" and holds its successor at that point, with "two" listed no more and no
+# launcher to end the successor for that; its pid.
+sub hold_relay
+{
+	my ($point, $launcher) = @_;
+	$node->arm($point, 'hold');
+	$node->kill_worker('relay', 'TERM', 'two');
+	$node->wait_hit($point);
+	kill 'STOP', $launcher;
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my ($pid) = `ps --ppid $postmaster -o pid=,args=` =~ /^ *(\d+) .*relay for database "two"/m;
+	$node->reconfigure('durable_event.databases' => 'postgres');
+	wait_until(sub { $node->safe_psql('one', 'SHOW durable_event.databases') eq 'postgres' }, 'reload');
+	return $pid;
+}
+
+SKIP:
+{
+	skip 'built without kill points', 5 unless $node->has_kill_points;
+	my $launcher = $node->worker_pid('launcher');
+	my $position = $node->log_position;
+
+	my $worker = hold_relay('worker-after-claim', $launcher);
+	(undef, undef, $full) = $node->psql('one', q{SELECT durable_event.publish_event('e', 'k', '{}')});
+	like($full, qr/too many databases use durable_event/, 'the place of a worker that has its cell is not given away');
+	$node->reconfigure('durable_event.databases' => 'postgres, two');
+	$node->release('worker-after-claim');
+	is($node->wait_for_worker('relay', undef, 'two'), $worker, 'which goes on');
+	kill 'CONT', $launcher;
+	# old enough to be replaced at once
+	$node->wait_relay_state('running', 'two');
+
+	$position = $node->log_position;
+	$worker = hold_relay('worker-before-claim', $launcher);
+	is($node->safe_psql('one', q{SELECT durable_event.publish_event('e', 'k', '{}') IS NOT NULL}),
+		't', 'that of one without a cell is');
+	$node->release('worker-before-claim');
+	wait_until(sub { !kill 0, $worker }, 'the worker to leave');
+	unlike($node->log_since($position), qr/durable_event relay started/, 'which leaves');
+	$node->reconfigure('durable_event.databases' => 'postgres, two');
+	kill 'CONT', $launcher;
+	# it tries every 30 seconds
+	$node->wait_relay_state('running', 'two');
+	pass('and is replaced when there is a place again');
+}
 
 # ---- who holds the horizon
 

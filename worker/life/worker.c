@@ -53,6 +53,7 @@
 #include "utils/snapmgr.h"
 
 #include "extension/base/compat.h"
+#include "extension/base/kill_point.h"
 #include "extension/base/shmem.h"
 #include "worker/life/worker.h"
 
@@ -295,6 +296,7 @@ main_claim_cell(void)
 	 * and before the connection is made (see the file's header).
 	 */
 	on_shmem_exit(main_release_cell, (Datum) 0);
+	DE_KILL_POINT("worker-before-claim");
 	if (!pg_atomic_compare_exchange_u32(&main_cell->pid, &nobody, (uint32) MyProcPid))
 	{
 		ereport(DEBUG1,
@@ -303,6 +305,7 @@ main_claim_cell(void)
 		main_leave();
 	}
 	pg_atomic_write_u32(&main_cell->procno, (uint32) DE_MY_PROC_NUMBER);
+	DE_KILL_POINT("worker-after-claim");
 	if (worker->kind == DE_WORKER_LAUNCHER)
 		return;
 
