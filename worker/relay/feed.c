@@ -22,9 +22,17 @@
 #include "worker/life/worker.h"
 #include "worker/relay/feed.h"
 
-/* One read: enough to make its fixed cost small beside it, a fraction of a second of sending. */
-#define FEED_BATCH_EVENTS 10000
-#define FEED_BATCH_BYTES (4 * 1024 * 1024)
+/*
+ * One read: enough to make its fixed cost small beside it, and little enough to
+ * be still in the processor's cache when it is handed over.  Reports are taken
+ * between two reads, so this also bounds how far what is in flight outgrows
+ * what Kafka needs; measured, 10,000 events cost half as much again.
+ */
+#define FEED_BATCH_EVENTS 1000
+#define FEED_BATCH_BYTES (1024 * 1024)
+
+/* The context keeps so much from batch to batch, rather than to ask for it anew. */
+#define FEED_BATCH_KEPT (512 * 1024)
 
 struct DeFeed
 {
@@ -47,8 +55,8 @@ de_feed_create(MemoryContext parent, DeDatabase *db, DeSender *sender)
 
 	feed->db = db;
 	feed->sender = sender;
-	feed->context = AllocSetContextCreate(parent, "durable_event relay batch",
-										  ALLOCSET_DEFAULT_SIZES);
+	feed->context = AllocSetContextCreate(parent, "durable_event relay batch", FEED_BATCH_KEPT,
+										  FEED_BATCH_KEPT, ALLOCSET_DEFAULT_MAXSIZE);
 	return feed;
 }
 
