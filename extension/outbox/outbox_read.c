@@ -31,7 +31,7 @@
 
 static bool read_needs_toast(TupleTableSlot *slot);
 static void read_event(TupleTableSlot *slot, DeOutboxBatch *batch);
-static const char *read_bytes(TupleTableSlot *slot, int attr, int *len);
+static const char *read_bytes(TupleTableSlot *slot, int attr, char **room, int *len);
 
 /*
  * Reads committed events in the order of their ids; see outbox.h.
@@ -145,6 +145,8 @@ static void
 read_event(TupleTableSlot *slot, DeOutboxBatch *batch)
 {
 	DeOutboxEvent *event;
+	Size		size = 0;
+	char	   *room;
 
 	if (batch->n == batch->max)
 	{
@@ -153,31 +155,40 @@ read_event(TupleTableSlot *slot, DeOutboxBatch *batch)
 	}
 	event = &batch->events[batch->n++];
 
+	/* the slot's page may go; one allocation for all columns, for they cost more than the copies */
+	for (int attr = ATTR_EVENT_TYPE; attr <= ATTR_PAYLOAD; attr++)
+	{
+		if (!slot->tts_isnull[attr - 1])
+			size += VARSIZE_ANY(DatumGetPointer(slot->tts_values[attr - 1]));
+	}
+	room = palloc(size);
+
 	event->id = DatumGetInt64(slot->tts_values[ATTR_ID - 1]);
 	event->event_id = *DatumGetUUIDP(slot->tts_values[ATTR_EVENT_ID - 1]);
 	event->created_at = DatumGetTimestampTz(slot->tts_values[ATTR_CREATED_AT - 1]);
-	event->event_type = read_bytes(slot, ATTR_EVENT_TYPE, &event->event_type_len);
-	event->key = read_bytes(slot, ATTR_KEY, &event->key_len);
-	event->content_type = read_bytes(slot, ATTR_CONTENT_TYPE, &event->content_type_len);
+	event->event_type = read_bytes(slot, ATTR_EVENT_TYPE, &room, &event->event_type_len);
+	event->key = read_bytes(slot, ATTR_KEY, &room, &event->key_len);
+	event->content_type = read_bytes(slot, ATTR_CONTENT_TYPE, &room, &event->content_type_len);
 	if (event->content_type == NULL)
 	{
 		event->content_type = DE_JSON_CONTENT_TYPE;
 		event->content_type_len = strlen(DE_JSON_CONTENT_TYPE);
 	}
-	event->headers = read_bytes(slot, ATTR_HEADERS, &event->headers_len);
-	event->payload = read_bytes(slot, ATTR_PAYLOAD, &event->payload_len);
+	event->headers = read_bytes(slot, ATTR_HEADERS, &room, &event->headers_len);
+	event->payload = read_bytes(slot, ATTR_PAYLOAD, &room, &event->payload_len);
 	batch->bytes += sizeof(DeOutboxEvent) + event->event_type_len + event->key_len +
 		event->headers_len + event->payload_len;
 }
 
 /*
- * A column's bytes, copied (the slot's page may go); NULL and 0 if it is null.
+ * A column's bytes, copied to *room, which moves on, or where detoasting has
+ * put them; NULL and 0 if it is null.  Of no bytes it is not NULL.
  */
 static const char *
-read_bytes(TupleTableSlot *slot, int attr, int *len)
+read_bytes(TupleTableSlot *slot, int attr, char **room, int *len)
 {
 	bytea	   *stored;
-	char	   *copy;
+	char	   *copy = *room;
 
 	*len = 0;
 	if (slot->tts_isnull[attr - 1])
@@ -186,7 +197,7 @@ read_bytes(TupleTableSlot *slot, int attr, int *len)
 	*len = VARSIZE_ANY_EXHDR(stored);
 	if ((Pointer) stored != DatumGetPointer(slot->tts_values[attr - 1]))
 		return VARDATA_ANY(stored); /* detoasting has copied it */
-	copy = palloc(*len + 1);	/* never of no bytes: NULL would mean null */
 	memcpy(copy, VARDATA_ANY(stored), *len);
+	*room += *len;
 	return copy;
 }

@@ -88,6 +88,7 @@ topics_reset(DeTopics *topics)
 	ctl.entrysize = sizeof(DeTopic);
 	topics->by_name = hash_create("durable_event topics", 64, &ctl,
 								  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	topics->last = NULL;
 	topics->numbered = NULL;
 	topics->n = 0;
 	topics->max = 0;
@@ -315,8 +316,12 @@ topic_read_config(Jsonb *json)
 DeTopic *
 de_topics_find(DeTopics *topics, const char *event_type, int len)
 {
-	TopicType  *entry;
+	TopicType  *entry = topics->last;
 	bool		found;
+
+	if (entry != NULL && entry->key.len == (Size) len &&
+		memcmp(entry->key.name, event_type, len) == 0)
+		return entry->topic;
 
 	entry = topic_enter_type(topics, event_type, len, &found);
 	if (!found)
@@ -326,5 +331,6 @@ de_topics_find(DeTopics *topics, const char *event_type, int len)
 		if (de_topic_by_prefix(name, event_type, len))
 			entry->topic = topic_enter(topics, name);
 	}
+	topics->last = entry;
 	return entry->topic;
 }

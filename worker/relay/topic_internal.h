@@ -17,6 +17,7 @@ struct DeTopics
 	MemoryContext parent;
 	MemoryContext context;		/* of all below; replaced by a reload */
 	HTAB	   *types;
+	struct TopicType *last;		/* that was asked for: the next event's is mostly the same */
 	HTAB	   *by_name;
 	DeTopic   **numbered;
 	uint32		n;
