@@ -39,15 +39,23 @@ typedef struct DeOutboxBatch
 	int64		upto;			/* every event up to here was in this or an earlier batch */
 } DeOutboxBatch;
 
+/* Which events to read; must not throw. */
+typedef struct DeOutboxFilter
+{
+	bool (*wanted)(void *arg, int64 id);
+	void	   *arg;
+} DeOutboxFilter;
+
 /*
  * Reads the events with after < id <= upto, oldest first, into "batch" (all
  * memory in the current memory context), stopping after max_events or
- * max_bytes (at least one event is read).  Needs a transaction and an active
+ * max_bytes (at least one event is read); of them those that the filter wants,
+ * NULL = all.  Needs a transaction and an active
  * snapshot taken after de_horizon_safe() returned "upto".  Never waits for a
  * lock: false, and nothing read, when somebody holds one that conflicts with
  * reading a segment.  Throws undefined_table when the extension is not there.
  */
-extern bool de_outbox_read(int64 after, int64 upto, int max_events,
+extern bool de_outbox_read(int64 after, int64 upto, const DeOutboxFilter *filter, int max_events,
 						   Size max_bytes, DeOutboxBatch *batch);
 
 /*

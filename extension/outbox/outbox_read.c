@@ -37,7 +37,8 @@ static const char *read_bytes(TupleTableSlot *slot, int attr, char **room, int *
  * Reads committed events in the order of their ids; see outbox.h.
  */
 bool
-de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutboxBatch *batch)
+de_outbox_read(int64 after, int64 upto, const DeOutboxFilter *filter, int max_events,
+			   Size max_bytes, DeOutboxBatch *batch)
 {
 	Relation	rels[DE_SEGMENTS];
 	Relation	indexes[DE_SEGMENTS];
@@ -91,6 +92,11 @@ de_outbox_read(int64 after, int64 upto, int max_events, Size max_bytes, DeOutbox
 		}
 		if (first < 0)
 			break;
+		if (filter != NULL && !filter->wanted(filter->arg, heads[first]))
+		{
+			heads[first] = PG_INT64_MIN;
+			continue;
+		}
 		if (batch->n >= max_events || (batch->n > 0 && batch->bytes >= max_bytes))
 		{
 			/* what is left begins at heads[first]; this batch covers all before it */

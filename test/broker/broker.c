@@ -14,6 +14,7 @@
  * Tests write lines to its standard input:
  *		rtt N			it answers everything N milliseconds late
  *		refuse N CODE	it refuses the next N produce requests with an error code
+ *		leader T P B	partition P of topic T is led by broker B; -1 = by none
  *
  * No Kafka: it keeps at most 5 MiB per partition and drops the oldest beyond,
  * forgets everything at exit, knows no topic configuration, and answers no
@@ -80,18 +81,24 @@ parse_number(const char *program, const char *text, int max)
 static void
 obey(rd_kafka_mock_cluster_t *cluster, int brokers, const char *line)
 {
+	char		topic[256];
 	int			n;
+	int			id;
 	int			code;
 
 	if (sscanf(line, "rtt %d", &n) == 1)
 	{
-		for (int id = 1; id <= brokers; id++)
+		for (id = 1; id <= brokers; id++)
 			rd_kafka_mock_broker_set_rtt(cluster, id, n);
 	}
 	else if (sscanf(line, "refuse %d %d", &n, &code) == 2)
 	{
 		while (n-- > 0)
 			rd_kafka_mock_push_request_errors(cluster, 0, 1, code);
+	}
+	else if (sscanf(line, "leader %255s %d %d", topic, &n, &id) == 3)
+	{
+		rd_kafka_mock_partition_set_leader(cluster, topic, n, id);
 	}
 	else
 	{

@@ -1,7 +1,8 @@
 /*
  * The relay's window against an oracle that keeps every event and looks
  * through all of them: ids with gaps, acknowledgements in any order, twice and
- * of before a reset, full windows, positions moved on without an event, rewinds.
+ * of before a reset, full windows, positions moved on without an event, rewinds,
+ * events that are held and handed over later or turn out to be gone.
  *
  * links: worker/relay/window.c
  */
@@ -21,6 +22,7 @@ typedef struct Event
 	uint32_t	overhead;
 	uint32_t	lane;
 	bool		acked;
+	bool		held;
 } Event;
 
 static Event events[MAX_EVENTS];
@@ -46,19 +48,59 @@ agrees(DeWindow *window)
 {
 	Event	   *first = oldest();
 	int			unacked = 0;
+	int			held = 0;
 	size_t		cost = 0;
 
 	for (int i = 0; i < handed; i++)
 	{
-		if (events[i].acked)
+		held += events[i].held;
+		if (events[i].acked || events[i].held)
 			continue;
 		unacked++;
 		cost += events[i].bytes + events[i].overhead;
 	}
-	return de_window_unacked(window) == unacked && de_window_cost(window) == cost &&
+	return de_window_unacked(window) == unacked && de_window_held(window) == held &&
+		de_window_cost(window) == cost &&
 		de_window_position(window) == position &&
 		de_window_acked(window) == (first != NULL ? first->id - 1 : position) &&
 		de_window_oldest(window) == (first != NULL ? first->created_at : 0);
+}
+
+/* Hands an event over, or holds it. */
+static void
+add(DeWindow *window, Event *event, bool hold)
+{
+	event->token = de_window_next_token(window);
+	event->held = hold;
+	event->bytes = (uint32_t) tap_random(1000);
+	if (hold)
+		de_window_hold(window, event->id, event->created_at, event->lane, event->bytes);
+	else
+		de_window_add(window, event->id, event->created_at, event->lane, event->bytes,
+					  event->overhead);
+}
+
+/* Does the window find the held events, and no others, from there on? */
+static bool
+finds_held(DeWindow *window, const Event *from)
+{
+	int64_t		id = from->id - 1;
+	uint32_t	topic;
+	uint64_t	token;
+
+	for (const Event *event = from; event < events + handed; event++)
+	{
+		if (de_window_is_held(window, event->id, &token, &topic) != event->held)
+			return false;
+		if (!event->held)
+			continue;
+		if (token != event->token || topic != event->bytes)
+			return false;
+		if (!de_window_next_held(window, id, &id, &topic) || id != event->id ||
+			topic != event->bytes)
+			return false;
+	}
+	return !de_window_next_held(window, id, &id, &topic);
 }
 
 int
@@ -73,6 +115,7 @@ main(void)
 	bool		ids_right = true;
 	bool		never_fell = true;
 	bool		skips_right = true;
+	bool		held_right = true;
 	int64_t		acked = 0;
 
 	tap_seed();
@@ -93,10 +136,7 @@ main(void)
 			if (skipped)
 				continue;
 			full_right &= !de_window_is_full(window);
-			event->token = de_window_next_token(window);
-			event->bytes = (uint32_t) tap_random(1000);
-			de_window_add(window, event->id, event->created_at, event->lane, event->bytes,
-						  event->overhead);
+			add(window, event, tap_random(8) == 0);
 		}
 		else if (what < 45 && n < MAX_EVENTS)
 		{
@@ -107,16 +147,13 @@ main(void)
 			full_right &= de_window_is_full(window) == full;
 			if (full)
 				continue;
-			event->token = de_window_next_token(window);
 			event->id = position + 1 + (int64_t) tap_random(3);
 			event->created_at = event->id * 10 + 1;
-			event->bytes = (uint32_t) tap_random(1000);
 			event->overhead = (uint32_t) tap_random(tap_random(2) ? 1000 : 10000000);
 			event->lane = (uint32_t) tap_random(4) * 1025;
 			event->acked = false;
 			skips_right &= !de_window_skip(window, event->id);
-			de_window_add(window, event->id, event->created_at, event->lane, event->bytes,
-						  event->overhead);
+			add(window, event, tap_random(8) == 0);
 			position = event->id;
 			handed = ++n;
 		}
@@ -125,6 +162,25 @@ main(void)
 			/* one of the last ones, acknowledged already or not */
 			Event	   *event = &events[handed - 1 - (int) tap_random(handed < 80 ? handed : 80)];
 
+			if (event->held)
+			{
+				/* nothing is in flight that could be acknowledged */
+				acks_right &= !de_window_ack(window, event->token, &bytes);
+				ids_right &= de_window_id(window, event->token) == -1;
+				event->held = false;
+				if (tap_random(4) == 0)
+				{
+					de_window_drop(window, event->token);
+					event->acked = true;
+				}
+				else
+				{
+					event->bytes = (uint32_t) tap_random(1000);
+					de_window_release(window, event->token, event->lane, event->bytes,
+									  event->overhead);
+				}
+				continue;
+			}
 			ids_right &= de_window_id(window, event->token) == (event->acked ? -1 : event->id);
 			acks_right &= de_window_ack(window, event->token, &bytes) == !event->acked;
 			if (!event->acked)
@@ -147,6 +203,7 @@ main(void)
 					if (!event->acked)
 						behind[event->lane / 1025] = true;
 					event->acked &= !behind[event->lane / 1025];
+					event->held = false;
 				}
 				handed = first != NULL ? (int) (first - events) : handed;
 				position = first != NULL ? first->id - 1 : position;
@@ -176,12 +233,15 @@ main(void)
 		acked = de_window_acked(window);
 		if (step % 16 == 0)
 			agreed &= agrees(window);
+		if (step % 64 == 0 && handed > 0)
+			held_right &= finds_held(window, &events[tap_random(handed)]);
 	}
 	ok(agreed, "positions, counts and costs are those of the oracle");
 	ok(acks_right, "an event is acknowledged once, with its bytes");
 	ok(ids_right, "ids are found by token while unacknowledged");
 	ok(stale_right, "a token of before a reset or a rewind hits nothing");
 	ok(skips_right, "after a rewind what was acknowledged is skipped, unless its lane waits, and nothing else");
+	ok(held_right, "what is held is found, in the order of ids");
 	ok(full_right, "full when the oldest event and the next one are too far apart");
 	ok(never_fell, "the acknowledged position never falls");
 	de_window_destroy(window);

@@ -288,7 +288,11 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 	if (adopted > 0 && partitions != adopted)
 	{
 		if (!de_proof_is_idle(topic->proof))
+		{
+			topic->busy = true;
+			topic->waits_for = -1;
 			return DE_KAFKA_BUSY;
+		}
 		if (!de_proof_adopt(topic->proof, partitions))
 		{
 			snprintf(error, error_size, "out of memory");
@@ -305,8 +309,11 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 	if (adopted > 0)
 		topic->chosen = producer_partition(topic->rkt, record->key, record->key_len, record->turn,
 										   adopted);
-	return de_proof_may_send(topic->proof, topic->chosen, producer->now) ? DE_KAFKA_OK :
-																		   DE_KAFKA_BUSY;
+	if (de_proof_may_send(topic->proof, topic->chosen, producer->now))
+		return DE_KAFKA_OK;
+	topic->busy = true;
+	topic->waits_for = topic->chosen;
+	return DE_KAFKA_BUSY;
 }
 
 /*
@@ -443,6 +450,10 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 			proof.stored = delivery->outcome == DE_KAFKA_OK;
 			de_proof_reported(topic->proof, &proof, producer->now);
 			delivery->doubtful = proof.stored && proof.base < 0;
+			delivery->opened = topic->busy &&
+				(topic->waits_for < 0 ? de_proof_is_idle(topic->proof) :
+										topic->waits_for == proof.partition);
+			topic->busy &= !delivery->opened;
 			if (delivery->doubtful)
 			{
 				delivery->outcome = DE_KAFKA_FATAL;

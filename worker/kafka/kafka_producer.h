@@ -23,6 +23,9 @@ struct DeProducerTopic
 	/* of the record at hand, for the partitioner */
 	uint64		turn;
 	int32		chosen;			/* -1 = it is the first one: the partitioner has to */
+	/* of the last one that could not be sent */
+	bool		busy;
+	int32		waits_for;		/* partition; -1 = all of them */
 	char		name[FLEXIBLE_ARRAY_MEMBER];
 };
 

@@ -22,6 +22,7 @@ typedef struct DeProduceReport
 	const char *topic;
 	DeKafkaOutcome outcome;
 	bool		doubtful;		/* FATAL, since it was acknowledged without an offset */
+	bool		opened;			/* what was BUSY for this topic may be sent again */
 	char		error[DE_KAFKA_ERROR_SIZE]; /* empty when OK */
 } DeProduceReport;
 

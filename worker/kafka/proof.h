@@ -12,8 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Without an acknowledgement for so long, a partition has to be proven again. */
-#define DE_PROOF_LASTS_MS 60000
+/*
+ * Without an acknowledgement for so long, a partition has to be proven again:
+ * longer than a sound broker takes to answer.
+ */
+#define DE_PROOF_LASTS_MS 10000
 
 /* The partitions of one topic, as one producer knows them. */
 typedef struct DeProof DeProof;

@@ -34,19 +34,33 @@
 /* The context keeps so much from batch to batch, rather than to ask for it anew. */
 #define FEED_BATCH_KEPT (512 * 1024)
 
+/* Events that were read and are being handed over. */
+typedef struct FeedBatch
+{
+	MemoryContext context;
+	DeOutboxBatch read;
+	int			next;			/* first of them not handed over */
+	bool		unfinished;		/* it, or the end of the batch, is to come */
+} FeedBatch;
+
 struct DeFeed
 {
 	DeDatabase *db;
 	DeSender   *sender;
-	MemoryContext context;		/* of the batch */
-	DeOutboxBatch batch;
-	int			next;			/* first event of the batch not handed over */
-	uint32		rewinds;		/* of the sender, when the batch was read */
+	FeedBatch	flow;			/* behind the sender's position */
+	FeedBatch	held;			/* before it, held until now */
+	uint32		rewinds;		/* of the sender, when the batches were read */
 	const DeOutboxEvent *event; /* at hand; NULL = none */
 };
 
+static void feed_init_batch(FeedBatch *batch, MemoryContext parent);
 static int64 feed_horizon(DeFeed *feed);
-static DeFeedResult feed_read(DeFeed *feed, Oid extension, int64 upto);
+static DeFeedResult feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto,
+							  const DeOutboxFilter *filter);
+static bool feed_offer(DeFeed *feed, FeedBatch *batch,
+					   bool (*offer)(DeSender *sender, const DeOutboxEvent *event));
+static DeFeedResult feed_run_held(DeFeed *feed, Oid extension);
+static bool feed_wants(void *sender, int64 id);
 
 DeFeed *
 de_feed_create(MemoryContext parent, DeDatabase *db, DeSender *sender)
@@ -55,9 +69,16 @@ de_feed_create(MemoryContext parent, DeDatabase *db, DeSender *sender)
 
 	feed->db = db;
 	feed->sender = sender;
-	feed->context = AllocSetContextCreate(parent, "durable_event relay batch", FEED_BATCH_KEPT,
-										  FEED_BATCH_KEPT, ALLOCSET_DEFAULT_MAXSIZE);
+	feed_init_batch(&feed->flow, parent);
+	feed_init_batch(&feed->held, parent);
 	return feed;
+}
+
+static void
+feed_init_batch(FeedBatch *batch, MemoryContext parent)
+{
+	batch->context = AllocSetContextCreate(parent, "durable_event relay batch", FEED_BATCH_KEPT,
+										   FEED_BATCH_KEPT, ALLOCSET_DEFAULT_MAXSIZE);
 }
 
 /*
@@ -66,45 +87,95 @@ de_feed_create(MemoryContext parent, DeDatabase *db, DeSender *sender)
 DeFeedResult
 de_feed_run(DeFeed *feed, Oid extension)
 {
-	DeOutboxBatch *batch = &feed->batch;
+	FeedBatch  *batch = &feed->flow;
+	DeFeedResult result;
 
-	/* after a rewind the rest of the batch is not what comes next */
+	/* after a rewind the rest of a batch is not what comes next */
 	if (feed->rewinds != de_sender_rewinds(feed->sender))
 	{
-		batch->n = 0;
-		feed->next = 0;
+		feed->flow.unfinished = false;
+		feed->held.unfinished = false;
 		feed->rewinds = de_sender_rewinds(feed->sender);
 	}
 
-	if (feed->next >= batch->n)
+	/* what was held comes before what is newer, or it would wait for ever under load */
+	result = feed_run_held(feed, extension);
+	if (result != DE_FEED_IDLE)
+		return result;
+
+	if (!batch->unfinished)
 	{
 		int64		safe;
-		DeFeedResult result;
 
 		if (!de_sender_has_credit(feed->sender))
 			return DE_FEED_BLOCKED;
 		safe = feed_horizon(feed);
 		if (safe <= de_sender_position(feed->sender))
 			return DE_FEED_IDLE;
-		result = feed_read(feed, extension, safe);
+		result = feed_read(batch, extension, de_sender_position(feed->sender), safe, NULL);
 		if (result != DE_FEED_MORE)
 			return result;
 	}
+	if (!feed_offer(feed, batch, de_sender_offer))
+		return DE_FEED_BLOCKED;
+	de_sender_advance(feed->sender, batch->read.upto);
+	DE_KILL_POINT("relay-after-hand-over");
+	return DE_FEED_MORE;
+}
 
-	while (feed->next < batch->n)
+/*
+ * Hands over what was held and need not be any more; IDLE = there is none.
+ */
+static DeFeedResult
+feed_run_held(DeFeed *feed, Oid extension)
+{
+	FeedBatch  *batch = &feed->held;
+
+	if (!batch->unfinished)
+	{
+		DeOutboxFilter filter = {.wanted = feed_wants, .arg = feed->sender};
+		DeFeedResult result;
+		int64		first;
+		int64		last;
+
+		if (!de_sender_sweep(feed->sender, &first, &last))
+			return DE_FEED_IDLE;
+		result = feed_read(batch, extension, first - 1, last, &filter);
+		if (result != DE_FEED_MORE)
+			return result;
+	}
+	if (!feed_offer(feed, batch, de_sender_offer_held))
+		return DE_FEED_BLOCKED;
+	de_sender_swept(feed->sender, batch->read.upto);
+	return DE_FEED_MORE;
+}
+
+static bool
+feed_wants(void *sender, int64 id)
+{
+	return de_sender_wants(sender, id);
+}
+
+/*
+ * Offers the rest of a batch; false = the sender takes no more for now.
+ */
+static bool
+feed_offer(DeFeed *feed, FeedBatch *batch,
+		   bool (*offer)(DeSender *sender, const DeOutboxEvent *event))
+{
+	while (batch->next < batch->read.n)
 	{
 		bool		taken;
 
-		feed->event = &batch->events[feed->next];
-		taken = de_sender_offer(feed->sender, feed->event);
+		feed->event = &batch->read.events[batch->next];
+		taken = offer(feed->sender, feed->event);
 		feed->event = NULL;
 		if (!taken)
-			return DE_FEED_BLOCKED;
-		feed->next++;
+			return false;
+		batch->next++;
 	}
-	de_sender_advance(feed->sender, batch->upto);
-	DE_KILL_POINT("relay-after-hand-over");
-	return DE_FEED_MORE;
+	batch->unfinished = false;
+	return true;
 }
 
 /*
@@ -119,16 +190,16 @@ feed_horizon(DeFeed *feed)
 }
 
 /*
- * Reads the next batch.
+ * Reads a batch.
  */
 static DeFeedResult
-feed_read(DeFeed *feed, Oid extension, int64 upto)
+feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto, const DeOutboxFilter *filter)
 {
 	DeFeedResult result = DE_FEED_MORE;
 
-	feed->batch.n = 0;
-	feed->next = 0;
-	MemoryContextReset(feed->context);
+	batch->read.n = 0;
+	batch->next = 0;
+	MemoryContextReset(batch->context);
 
 	/* the snapshot must be younger than the horizon (horizon.c, R6) */
 	de_worker_start_transaction("reading the outbox");
@@ -136,18 +207,19 @@ feed_read(DeFeed *feed, Oid extension, int64 upto)
 		result = DE_FEED_GONE;
 	else
 	{
-		MemoryContextSwitchTo(feed->context);
-		if (!de_outbox_read(de_sender_position(feed->sender), upto, FEED_BATCH_EVENTS,
-							FEED_BATCH_BYTES, &feed->batch))
+		MemoryContextSwitchTo(batch->context);
+		if (!de_outbox_read(after, upto, filter, FEED_BATCH_EVENTS, FEED_BATCH_BYTES,
+							&batch->read))
 			result = DE_FEED_LOCKED;
 	}
 	de_worker_commit_transaction();
+	batch->unfinished = result == DE_FEED_MORE;
 	if (result != DE_FEED_MORE)
 		return result;
 	DE_KILL_POINT("relay-after-read");
 	ereport(DEBUG1,
-			(errmsg_internal("durable_event relay read %d events up to id %lld", feed->batch.n,
-							 (long long) feed->batch.upto)));
+			(errmsg_internal("durable_event relay read %d events up to id %lld", batch->read.n,
+							 (long long) batch->read.upto)));
 	return DE_FEED_MORE;
 }
 

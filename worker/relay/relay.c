@@ -236,6 +236,7 @@ relay_configure(void)
 	relay.unsure = false;
 	relay.extension = found.extension;
 	relay.began = found.began;
+	de_sender_topics_loaded(relay.sender);
 	if (found.begin)
 	{
 		de_sender_begin(relay.sender, found.stored);

@@ -24,26 +24,14 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "extension/base/clock.h"
 #include "extension/base/guc.h"
 #include "worker/life/worker.h"
-#include "worker/relay/envelope.h"
-#include "worker/relay/health.h"
-#include "worker/relay/link.h"
-#include "worker/relay/sender.h"
-#include "worker/relay/suspect.h"
-#include "worker/relay/window.h"
-
-/*
- * What a record costs besides its bytes: the library's structures for it and
- * for each header (58 to 73 bytes, with malloc's own), the window's entry.
- */
-#define SENDER_RECORD_COST 400
-#define SENDER_HEADER_COST 72
+#include "worker/relay/hold.h"
+#include "worker/relay/sender_internal.h"
 
 /*
  * Entries of the window: what fits relay_buffer_size, and as many again that
@@ -52,47 +40,15 @@
 #define SENDER_WINDOW_MAX (1024 * 1024)
 #define SENDER_WINDOW_SIZE(buffer_kb) Min(SENDER_WINDOW_MAX, (buffer_kb) *2)
 
-/* So many events in a row without a key go to one partition. */
-#define SENDER_KEYLESS_TURN 64
-
 /* With something in flight, silence is looked at so often. */
 #define SENDER_WATCH_MS 500
-
-struct DeSender
-{
-	DeDatabase *db;
-	DeTopics   *topics;
-	DeLink	   *link;
-	DeWindow   *window;
-	int			window_size;
-	uint32		rewinds;
-	DeEnvelope	envelope;
-	MemoryContext context;		/* of the envelope: of one producer's life */
-
-	DeHealth	health;
-	DeSuspect	suspect;
-	int64		turn;			/* when this turn began */
-	bool		refused;		/* this producer dies of a refused event */
-	bool		failed;			/* an event has failed in it */
-	bool		topic_trouble;	/* the event at hand waits for a topic that cannot be made */
-	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
-	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
-
-	/* figures, not yet in shared memory */
-	uint64		events_acked;
-	uint64		bytes_acked;
-	uint64		produce_errors;
-	TimestampTz reported_oldest;
-};
 
 static void sender_size_window(DeSender *sender);
 static void sender_make_producer(DeSender *sender);
 static void sender_end_producer(DeSender *sender);
-static void sender_trouble(DeSender *sender, const char *reason);
 static void sender_check_health(DeSender *sender);
 static void sender_say_away(DeSender *sender, int silent_ms);
-static DeTopic *sender_find_topic(DeSender *sender, const DeOutboxEvent *event);
-static void sender_refused(DeSender *sender, int64 id, const char *topic, const char *error);
+static void sender_opened(DeSender *sender, const char *name);
 static void sender_reported(void *arg, const DeProduceReport *report);
 static void sender_notice(void *arg, const DeKafkaNotice *notice);
 
@@ -146,10 +102,21 @@ void
 de_sender_begin(DeSender *sender, int64 position)
 {
 	de_window_reset(sender->window, position);
+	de_hold_forget(sender->topics);
 	memset(&sender->suspect, 0, sizeof(DeSuspect));
 	/* the event at hand is none any more */
 	sender->topic_trouble = false;
 	sender->rewinds++;
+}
+
+/*
+ * The topics were loaded anew.  What is held is known by the former ones.
+ */
+void
+de_sender_topics_loaded(DeSender *sender)
+{
+	if (de_window_held(sender->window) > 0)
+		de_link_reconfigure(sender->link);
 }
 
 /*
@@ -218,7 +185,7 @@ sender_make_producer(DeSender *sender)
 	sender_size_window(sender);
 	if (!de_link_make(sender->link, sender->turn, error, sizeof(error)))
 	{
-		sender_trouble(sender, error);
+		de_sender_trouble(sender, error);
 		return;
 	}
 	MemoryContextReset(sender->context);
@@ -244,11 +211,12 @@ sender_end_producer(DeSender *sender)
 	if (was == DE_LINK_DOWN)
 		return;
 	if (was == DE_LINK_DYING)
-		sender_trouble(sender, de_link_reason(sender->link));
+		de_sender_trouble(sender, de_link_reason(sender->link));
 	/* with a refused event goes what the producer knew of its topic: that it is not there, say */
 	de_topics_restart(sender->topics,
 					  de_suspect_any(&sender->suspect) ? sender->refused_topic : NULL);
 	de_window_rewind(sender->window);
+	de_hold_forget(sender->topics);
 	de_health_forget_front(&sender->health);
 	sender->rewinds++;
 }
@@ -256,8 +224,8 @@ sender_end_producer(DeSender *sender)
 /*
  * Events do not get through: says so, in the log the first time.
  */
-static void
-sender_trouble(DeSender *sender, const char *reason)
+void
+de_sender_trouble(DeSender *sender, const char *reason)
 {
 	de_relay_report_error(sender->db, reason);
 	if (de_health_fail(&sender->health, de_monotonic_ms()))
@@ -336,119 +304,7 @@ sender_say_away(DeSender *sender, int silent_ms)
 	else
 		snprintf(reason, sizeof(reason), "no answer from \"%s\" for %d seconds",
 				 de_bootstrap_servers, silent_ms / 1000);
-	sender_trouble(sender, reason);
-}
-
-/*
- * Hands over the next event.
- */
-bool
-de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
-{
-	DeProducer *producer = de_link_producer(sender->link);
-	char		error[DE_KAFKA_ERROR_SIZE];
-	DeTopic    *topic;
-	DeKafkaOutcome outcome;
-	int			partition;
-	uint32		lane;
-	Size		bytes;
-	Size		overhead;
-
-	if (!de_link_takes(sender->link))
-		return false;
-	if (de_window_skip(sender->window, event->id))
-		return true;
-	if (de_window_is_full(sender->window) ||
-		!de_suspect_may_send(&sender->suspect, de_window_unacked(sender->window)))
-		return false;
-	topic = sender_find_topic(sender, event);
-	if (topic == NULL)
-		return false;
-
-	de_envelope_fill(&sender->envelope, event);
-	bytes = event->payload_len + event->key_len + sender->envelope.bytes;
-	overhead = SENDER_RECORD_COST + (Size) sender->envelope.n * SENDER_HEADER_COST;
-	if (de_window_unacked(sender->window) == 0)
-		de_health_active(&sender->health, de_monotonic_ms());	/* from now on an answer is due */
-	else if (de_window_cost(sender->window) + bytes + overhead >
-			 (Size) de_relay_buffer_size * 1024)
-		return false;
-
-	if (topic->handle == NULL)
-		topic->handle = de_producer_topic(producer, topic->name);
-	if (topic->handle == NULL)
-	{
-		snprintf(error, sizeof(error), "the library refuses the name of the topic");
-		outcome = DE_KAFKA_REFUSED;
-	}
-	else
-	{
-		DeProducerRecord record = {
-			.key = event->key,
-			.payload = event->payload,
-			.key_len = event->key_len,
-			.payload_len = event->payload_len,
-			.headers = sender->envelope.headers,
-			.nheaders = sender->envelope.n,
-			.turn = (uint64) event->id / SENDER_KEYLESS_TURN,
-			.token = de_window_next_token(sender->window)
-		};
-
-		outcome = de_producer_send(producer, topic->handle, &record, &partition, error,
-								   sizeof(error));
-	}
-	switch (outcome)
-	{
-		case DE_KAFKA_OK:
-			lane = hash_combine(topic->hash, murmurhash32((uint32) partition));
-			de_window_add(sender->window, event->id, event->created_at, lane, (uint32) bytes,
-						  (uint32) overhead);
-			de_suspect_sent(&sender->suspect);
-			return true;
-		case DE_KAFKA_RETRIABLE:
-		case DE_KAFKA_BUSY:
-			break;				/* its next report wakes us */
-		case DE_KAFKA_REFUSED:
-			/* first those before it: the producer goes with it */
-			if (de_window_unacked(sender->window) == 0)
-				sender_refused(sender, event->id, topic->name, error);
-			else
-				de_suspect_refused(&sender->suspect, event->id);
-			break;
-		case DE_KAFKA_FATAL:
-			de_link_fail(sender->link, de_monotonic_ms(), error, false);
-			break;
-	}
-	return false;
-}
-
-/*
- * The topic of an event, if it is there; NULL = the event has to wait, and the
- * reason is told unless it is only a matter of moments.
- */
-static DeTopic *
-sender_find_topic(DeSender *sender, const DeOutboxEvent *event)
-{
-	DeTopic    *topic = de_topics_find(sender->topics, event->event_type, event->event_type_len);
-	char		error[DE_KAFKA_ERROR_SIZE];
-
-	if (topic != NULL && topic->state == DE_TOPIC_READY)
-	{
-		sender->topic_trouble = false;
-		return topic;
-	}
-	if (sender->topic_trouble || (topic != NULL && topic->state != DE_TOPIC_FAILED))
-		return NULL;
-	sender->topic_trouble = true;
-	if (topic == NULL)
-		snprintf(error, sizeof(error),
-				 "event %lld is of the type \"%.*s\", which is not registered and makes no legal topic name",
-				 (long long) event->id, Min(event->event_type_len, 200), event->event_type);
-	else
-		snprintf(error, sizeof(error), "could not create topic \"%s\" for event %lld: %s",
-				 topic->name, (long long) event->id, topic->error);
-	sender_trouble(sender, error);
-	return NULL;
+	de_sender_trouble(sender, reason);
 }
 
 /*
@@ -456,8 +312,8 @@ sender_find_topic(DeSender *sender, const DeOutboxEvent *event)
  * its queue is behind a gap now, and it has the absence of a topic cached for
  * minutes, say.
  */
-static void
-sender_refused(DeSender *sender, int64 id, const char *topic, const char *error)
+void
+de_sender_refused(DeSender *sender, int64 id, const char *topic, const char *error)
 {
 	char		reason[DE_KAFKA_ERROR_SIZE];
 
@@ -484,6 +340,8 @@ sender_reported(void *arg, const DeProduceReport *report)
 	uint32		bytes;
 	bool		cause;
 
+	if (report->opened)
+		sender_opened(sender, report->topic);
 	if (report->outcome == DE_KAFKA_OK)
 	{
 		if (!de_window_ack(sender->window, report->token, &bytes))
@@ -508,7 +366,7 @@ sender_reported(void *arg, const DeProduceReport *report)
 	if (report->outcome == DE_KAFKA_REFUSED ||
 		(cause && de_suspect_failed(&sender->suspect, id)))
 	{
-		sender_refused(sender, id, report->topic, report->error);
+		de_sender_refused(sender, id, report->topic, report->error);
 		return;
 	}
 	/* whatever it was: what follows it must not be sent before it; the first one says why */
@@ -517,6 +375,19 @@ sender_reported(void *arg, const DeProduceReport *report)
 	snprintf(reason, sizeof(reason), "event %lld for topic \"%s\": %s",
 			 (long long) id, report->topic, report->error);
 	de_link_fail(sender->link, de_monotonic_ms(), reason, false);
+}
+
+/*
+ * What waits for this topic may try again.
+ */
+static void
+sender_opened(DeSender *sender, const char *name)
+{
+	DeTopic    *topic = de_topics_by_name(sender->topics, name);
+
+	/* none: a reload has done away with it, and a rewind comes */
+	if (topic != NULL)
+		topic->open = topic->held > 0;
 }
 
 /*

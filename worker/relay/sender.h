@@ -21,6 +21,9 @@ extern DeSender *de_sender_create(DeDatabase *db, MemoryContext parent, DeTopics
 /* Begins anew after an id: what was in flight is forgotten. */
 extern void de_sender_begin(DeSender *sender, int64 position);
 
+/* The topics were loaded anew. */
+extern void de_sender_topics_loaded(DeSender *sender);
+
 /* May there be a producer?  False lets go of it when what is in flight is acknowledged. */
 extern void de_sender_enable(DeSender *sender, bool enabled);
 
@@ -34,10 +37,22 @@ extern void de_sender_reconfigure(DeSender *sender);
 extern void de_sender_run(DeSender *sender);
 
 /*
- * Hands over the next event, in the order of ids.  False: not now; offer it
- * again after something happened.
+ * Takes the next event, in the order of ids: hands it over, or holds it while
+ * its topic takes none.  False: not now; offer it again after something
+ * happened.
  */
 extern bool de_sender_offer(DeSender *sender, const DeOutboxEvent *event);
+
+/*
+ * What is held is to be read again when its topic takes more: first come the
+ * ids between which it is (false = there is nothing), then which of them are
+ * wanted, which are offered in the order of ids (false as above), and at last
+ * up to which id all were.  One round ends before the next begins.
+ */
+extern bool de_sender_sweep(DeSender *sender, int64 *first, int64 *last);
+extern bool de_sender_wants(DeSender *sender, int64 id);
+extern bool de_sender_offer_held(DeSender *sender, const DeOutboxEvent *event);
+extern void de_sender_swept(DeSender *sender, int64 upto);
 
 /* No event is between the last one offered and "position". */
 extern void de_sender_advance(DeSender *sender, int64 position);

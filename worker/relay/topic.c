@@ -334,3 +334,21 @@ de_topics_find(DeTopics *topics, const char *event_type, int len)
 	topics->last = entry;
 	return entry->topic;
 }
+
+uint32
+de_topics_count(const DeTopics *topics)
+{
+	return topics->n;
+}
+
+DeTopic *
+de_topics_by_number(const DeTopics *topics, uint32 number)
+{
+	return topics->numbered[number];
+}
+
+DeTopic *
+de_topics_by_name(DeTopics *topics, const char *name)
+{
+	return hash_search(topics->by_name, name, HASH_FIND, NULL);
+}

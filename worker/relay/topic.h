@@ -42,6 +42,10 @@ typedef struct DeTopic
 	DeProducerTopic *handle;	/* of the present producer; NULL = not made yet */
 	uint32		number;			/* in DeTopics.numbered */
 	uint32		hash;			/* of the name */
+	/* hold.c's */
+	int			held;			/* events that wait for it to take more */
+	bool		open;			/* it may take the first of them */
+	bool		sweeping;		/* they are being read again */
 } DeTopic;
 
 typedef struct DeTopics DeTopics;
@@ -60,6 +64,11 @@ extern void de_topics_load(DeTopics *topics);
  * topic_prefix and its name; NULL when that is no legal name.
  */
 extern DeTopic *de_topics_find(DeTopics *topics, const char *event_type, int len);
+
+/* By its number, of those that there are; by its name, NULL = none. */
+extern uint32 de_topics_count(const DeTopics *topics);
+extern DeTopic *de_topics_by_number(const DeTopics *topics, uint32 number);
+extern DeTopic *de_topics_by_name(DeTopics *topics, const char *name);
 
 /*
  * Another producer: handles and answers due are void.  "forget" names a topic

@@ -15,6 +15,10 @@
  * their partition before them is not: sent alone, it would come to stand behind
  * them, as the last that a reader by key keeps.
  *
+ * An event whose topic takes none for now is an entry too, but held: it has a
+ * place and is not in flight.  It is handed over later, in its place, or after
+ * a rewind like all others.
+ *
  * A token is the number of its entry, counted since creation, with the number
  * of the rewind before it in the upper 16 bits: never used twice in the life of
  * a producer, so an acknowledgement of what a reset has forgotten hits nothing.
@@ -23,7 +27,9 @@
  *		first <= next <= end, end - first <= capacity
  *		entry [first] is unacknowledged, if there is one
  *		ids ascend strictly from first to end - 1; those before next are <= position
- *		unacked and cost are those of the unacknowledged entries before next
+ *		unacked and cost are those of the unacknowledged entries before next that
+ *		are not held
+ *		none from next on is held
  *
  *-------------------------------------------------------------------------
  */
@@ -39,14 +45,15 @@ typedef struct WindowEntry
 {
 	int64_t		id;
 	int64_t		created_at;
-	uint64_t bytes : 27;
-	uint64_t overhead : 26; /* of an event with very many headers, megabytes */
+	uint64_t bytes : 27;		/* while it is held, the number of its topic */
+	uint64_t overhead : 25; /* of an event with very many headers, megabytes */
 	uint64_t lane : 10;		/* of its hash: two partitions in one lane only repeat more */
 	uint64_t acked : 1;
+	uint64_t held : 1;
 } WindowEntry;
 
 #define WINDOW_MAX_BYTES ((1 << 27) - 1)
-#define WINDOW_MAX_OVERHEAD ((1 << 26) - 1)
+#define WINDOW_MAX_OVERHEAD ((1 << 25) - 1)
 #define WINDOW_LANES (1 << 10)
 
 struct DeWindow
@@ -58,6 +65,7 @@ struct DeWindow
 	uint16_t	rewinds;
 	int64_t		position;
 	int			unacked;
+	int			held;
 	size_t		cost;			/* bytes and overhead */
 	WindowEntry entries[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -65,7 +73,13 @@ struct DeWindow
 #define WINDOW_ENTRY(window, number) (&(window)->entries[(number) & ((window)->capacity - 1)])
 
 #define WINDOW_NUMBER_BITS 48
+#define WINDOW_NUMBER_MASK ((UINT64_C(1) << WINDOW_NUMBER_BITS) - 1)
 
+static WindowEntry *window_append(DeWindow *window, int64_t id, int64_t created_at);
+static void window_hand_over(DeWindow *window, WindowEntry *entry, uint32_t lane, uint32_t bytes,
+							 uint32_t overhead);
+static uint64_t window_search(const DeWindow *window, int64_t id);
+static WindowEntry *window_let(DeWindow *window, uint64_t token);
 static WindowEntry *window_find(const DeWindow *window, uint64_t token);
 static void window_let_go(DeWindow *window);
 
@@ -104,6 +118,7 @@ de_window_reset(DeWindow *window, int64_t position)
 	window->first = window->end;
 	window->position = position;
 	window->unacked = 0;
+	window->held = 0;
 	window->cost = 0;
 }
 
@@ -123,10 +138,12 @@ de_window_rewind(DeWindow *window)
 			behind[entry->lane] = true;
 		else if (behind[entry->lane])
 			entry->acked = false;
+		entry->held = false;
 	}
 	window->position = de_window_acked(window);
 	window->next = window->first;
 	window->unacked = 0;
+	window->held = 0;
 	window->cost = 0;
 	window->rewinds++;
 }
@@ -176,6 +193,35 @@ void
 de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane, uint32_t bytes,
 			  uint32_t overhead)
 {
+	WindowEntry *entry = window_append(window, id, created_at);
+
+	window_hand_over(window, entry, lane, bytes, overhead);
+}
+
+/*
+ * Appends an entry that is handed over later.
+ */
+void
+de_window_hold(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane, uint32_t topic)
+{
+	bool		again = window->next < window->end && WINDOW_ENTRY(window, window->next)->id == id;
+	WindowEntry *entry = window_append(window, id, created_at);
+
+	/* what it was sent to before says more */
+	if (!again)
+		entry->lane = lane % WINDOW_LANES;
+	entry->bytes = topic;
+	entry->overhead = 0;
+	entry->held = true;
+	window->held++;
+}
+
+/*
+ * The entry at "next", now of this id; it is neither acknowledged nor held.
+ */
+static WindowEntry *
+window_append(DeWindow *window, int64_t id, int64_t created_at)
+{
 	WindowEntry *entry = WINDOW_ENTRY(window, window->next);
 
 	Assert(!de_window_is_full(window));
@@ -186,16 +232,122 @@ de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane, u
 		window->end = window->next;
 	entry->id = id;
 	entry->created_at = created_at;
-	entry->bytes = Min(bytes, WINDOW_MAX_BYTES);
-	entry->overhead = Min(overhead, WINDOW_MAX_OVERHEAD);
-	entry->lane = lane % WINDOW_LANES;
 	entry->acked = false;
+	entry->held = false;
 	if (window->next == window->end)
 		window->end++;
 	window->next++;
 	window->position = id;
+	return entry;
+}
+
+static void
+window_hand_over(DeWindow *window, WindowEntry *entry, uint32_t lane, uint32_t bytes,
+				 uint32_t overhead)
+{
+	entry->lane = lane % WINDOW_LANES;
+	entry->bytes = Min(bytes, WINDOW_MAX_BYTES);
+	entry->overhead = Min(overhead, WINDOW_MAX_OVERHEAD);
 	window->unacked++;
 	window->cost += (size_t) entry->bytes + entry->overhead;
+}
+
+/*
+ * The first held entry behind an id.
+ */
+bool
+de_window_next_held(const DeWindow *window, int64_t after, int64_t *id, uint32_t *topic)
+{
+	if (window->held == 0)
+		return false;
+	for (uint64_t number = window_search(window, after + 1); number < window->next; number++)
+	{
+		const WindowEntry *entry = WINDOW_ENTRY(window, number);
+
+		if (!entry->held)
+			continue;
+		*id = entry->id;
+		*topic = entry->bytes;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * The number of the first entry whose id is not below this one; next = none.
+ */
+static uint64_t
+window_search(const DeWindow *window, int64_t id)
+{
+	uint64_t	low = window->first;
+	uint64_t	high = window->next;
+
+	while (low < high)
+	{
+		uint64_t	middle = low + (high - low) / 2;
+
+		if (WINDOW_ENTRY(window, middle)->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+bool
+de_window_is_held(const DeWindow *window, int64_t id, uint64_t *token, uint32_t *topic)
+{
+	uint64_t	number = window_search(window, id);
+	const WindowEntry *entry = WINDOW_ENTRY(window, number);
+
+	*token = (uint64_t) window->rewinds << WINDOW_NUMBER_BITS | number;
+	*topic = entry->bytes;
+	return number < window->next && entry->id == id && entry->held;
+}
+
+/*
+ * Hands over a held entry.
+ */
+void
+de_window_release(DeWindow *window, uint64_t token, uint32_t lane, uint32_t bytes,
+				  uint32_t overhead)
+{
+	WindowEntry *entry = window_let(window, token);
+
+	window_hand_over(window, entry, lane, bytes, overhead);
+}
+
+/*
+ * Gives up a held entry.
+ */
+void
+de_window_drop(DeWindow *window, uint64_t token)
+{
+	WindowEntry *entry = window_let(window, token);
+
+	entry->acked = true;
+	window_let_go(window);
+}
+
+/*
+ * A held entry by its token, held no more.
+ */
+static WindowEntry *
+window_let(DeWindow *window, uint64_t token)
+{
+	uint64_t	number = token & WINDOW_NUMBER_MASK;
+	WindowEntry *entry = WINDOW_ENTRY(window, number);
+
+	Assert(entry->held && number >= window->first && number < window->next);
+	entry->held = false;
+	window->held--;
+	return entry;
+}
+
+int
+de_window_held(const DeWindow *window)
+{
+	return window->held;
 }
 
 /*
@@ -241,11 +393,11 @@ de_window_id(const DeWindow *window, uint64_t token)
 static WindowEntry *
 window_find(const DeWindow *window, uint64_t token)
 {
-	uint64_t	number = token & ((UINT64_C(1) << WINDOW_NUMBER_BITS) - 1);
+	uint64_t	number = token & WINDOW_NUMBER_MASK;
 	const WindowEntry *entry = WINDOW_ENTRY(window, number);
 
 	if (token >> WINDOW_NUMBER_BITS != window->rewinds || number < window->first ||
-		number >= window->next || entry->acked)
+		number >= window->next || entry->acked || entry->held)
 		return NULL;
 	return (WindowEntry *) entry;
 }

@@ -51,6 +51,25 @@ extern bool de_window_is_full(const DeWindow *window);
 extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane,
 						  uint32_t bytes, uint32_t overhead);
 
+/*
+ * Or it is held: it has its place and is handed over later.  "topic" is less
+ * than 2^27, and what the caller knows its topic by.
+ */
+extern void de_window_hold(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane,
+						   uint32_t topic);
+
+/* How many are held, the first of them behind an id, whether an id is one. */
+extern int	de_window_held(const DeWindow *window);
+extern bool de_window_next_held(const DeWindow *window, int64_t after, int64_t *id,
+								uint32_t *topic);
+extern bool de_window_is_held(const DeWindow *window, int64_t id, uint64_t *token,
+							  uint32_t *topic);
+
+/* One that is held, by its token, is handed over, or turns out to be gone. */
+extern void de_window_release(DeWindow *window, uint64_t token, uint32_t lane, uint32_t bytes,
+							  uint32_t overhead);
+extern void de_window_drop(DeWindow *window, uint64_t token);
+
 /* Every id up to "position" is an entry, or there is no such event. */
 extern void de_window_advance(DeWindow *window, int64_t position);
 
@@ -60,7 +79,7 @@ extern void de_window_advance(DeWindow *window, int64_t position);
  */
 extern bool de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes);
 
-/* The id of an unacknowledged event by its token; -1 = none. */
+/* The id of an event in flight by its token; -1 = none. */
 extern int64_t de_window_id(const DeWindow *window, uint64_t token);
 
 /* Every event up to this id is acknowledged or there is none.  Never falls but by a reset. */
@@ -69,7 +88,8 @@ extern int64_t de_window_acked(const DeWindow *window);
 /* As far as has been handed over. */
 extern int64_t de_window_position(const DeWindow *window);
 
-/* Unacknowledged events, their bytes and overhead, and created_at of the oldest (0 = none). */
+/* Events in flight, their bytes and overhead, and created_at of the oldest that is not
+ * acknowledged (0 = none). */
 extern int	de_window_unacked(const DeWindow *window);
 extern size_t de_window_cost(const DeWindow *window);
 extern int64_t de_window_oldest(const DeWindow *window);
