@@ -201,6 +201,35 @@ my ($result, $out, $error) = $node->psql('postgres', "ALTER SYSTEM SET durable_e
 like($error, qr/ERROR.*kafka_config.*Element 1 is not of the form key=value/s,
 	'what is no property at all is refused at once');
 
+# ---- a topic that cannot be made
+
+$position = $node->log_position;
+sql(<<'SQL');
+INSERT INTO durable_event.event_type (name, partitions, replication_factor) VALUES ('impossible', 1, 3);
+BEGIN;
+SELECT durable_event.publish_event('impossible', 'k', '{"n": 1}');
+SELECT durable_event.publish_event('beside', 'k', jsonb_build_object('n', n)) FROM generate_series(1, 100) n;
+SELECT durable_event.publish_event('impossible', 'k', '{"n": 2}');
+COMMIT;
+SQL
+my ($impossible) = sql(q{SELECT min(id) FROM durable_event.outbox WHERE event_type = 'impossible'});
+wait_until(sub { ($kafka->topics->{"${prefix}beside"} // 0) && $kafka->count("${prefix}beside") == 100 },
+	'the events of another type');
+pass('others do not wait for it');
+$node->wait_query(
+	"SELECT last_error LIKE 'could not create topic \"${prefix}impossible\" for event $impossible: %' FROM durable_event.stat_relay",
+	'last_error to name topic and event');
+$node->wait_relay_state('connecting');
+is(sql('SELECT acked_id FROM durable_event.stat_relay'), $impossible - 1, 'what waits does not count as acknowledged');
+sql("UPDATE durable_event.event_type SET replication_factor = 1 WHERE name = 'impossible'");
+ok($node->flush, 'flush once it can be made');
+is(join(' ', map { json_decode($_->{payload})->{n} } $kafka->consume("${prefix}impossible")),
+	'1 2', 'its events are there in order');
+is($kafka->count("${prefix}beside"), 100, 'those of the other once');
+$node->wait_relay_state('running');
+is(logged($position, qr/could not send events to Kafka/), 1, 'one line when it begins');
+is(logged($position, qr/events reach Kafka again/), 1, 'one when it is over');
+
 # ---- an event that the topic refuses
 
 sql(<<"SQL");

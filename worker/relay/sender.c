@@ -46,6 +46,7 @@
 static void sender_size_window(DeSender *sender);
 static void sender_make_producer(DeSender *sender);
 static void sender_end_producer(DeSender *sender);
+static void sender_check_topics(DeSender *sender);
 static void sender_check_health(DeSender *sender);
 static void sender_say_away(DeSender *sender, int silent_ms);
 static void sender_opened(DeSender *sender, const char *name);
@@ -105,7 +106,7 @@ de_sender_begin(DeSender *sender, int64 position)
 	de_hold_forget(sender->topics);
 	memset(&sender->suspect, 0, sizeof(DeSuspect));
 	/* the event at hand is none any more */
-	sender->topic_trouble = false;
+	sender->nameless = false;
 	sender->rewinds++;
 }
 
@@ -235,24 +236,50 @@ de_sender_trouble(DeSender *sender, const char *reason)
 }
 
 /*
+ * Events wait for a topic that could not be made: says so.  It is over when
+ * every topic is there, or nobody asks for it any more.
+ */
+static void
+sender_check_topics(DeSender *sender)
+{
+	DeTopic    *topic = de_topics_failing(sender->topics);
+	char		error[DE_KAFKA_ERROR_SIZE];
+	int64		id = 0;
+	uint32		number;
+
+	if (topic == NULL)
+		sender->topic_trouble = false;
+	if (topic == NULL || topic->held == 0 || sender->topic_trouble)
+		return;
+	sender->topic_trouble = true;
+	while (de_window_next_held(sender->window, id, &id, &number) && number != topic->number)
+		;
+	snprintf(error, sizeof(error), "could not create topic \"%s\" for event %lld: %s", topic->name,
+			 (long long) id, topic->error);
+	de_sender_trouble(sender, error);
+}
+
+/*
  * Asks the three questions of health.h, and tells what is new.
  */
 static void
 sender_check_health(DeSender *sender)
 {
 	DeHealth   *health = &sender->health;
-	DeHealthView view = {
+	DeHealthView view;
+	char		reason[DE_KAFKA_ERROR_SIZE];
+	int			seconds;
+	int			silent_ms;
+
+	sender_check_topics(sender);
+	view = (DeHealthView){
 		.now = sender->turn,
 		.acked = de_window_acked(sender->window),
 		.in_flight = de_window_unacked(sender->window) > 0,
 		.connected = de_link_is_connected(sender->link),
 		.replaced = de_link_attempts(sender->link) > 0,
-		.refused = de_suspect_any(&sender->suspect) || sender->topic_trouble
+		.refused = de_suspect_any(&sender->suspect) || sender->topic_trouble || sender->nameless
 	};
-	char		reason[DE_KAFKA_ERROR_SIZE];
-	int			seconds;
-	int			silent_ms;
-
 	switch (de_health_front(health, &view, &seconds))
 	{
 		case DE_FRONT_STALLED:
@@ -477,7 +504,8 @@ bool
 de_sender_is_away(DeSender *sender)
 {
 	return de_link_state(sender->link) == DE_LINK_DOWN ||
-		(sender->health.failing && !sender->topic_trouble && !de_suspect_any(&sender->suspect));
+		(sender->health.failing && !sender->topic_trouble && !sender->nameless &&
+		 !de_suspect_any(&sender->suspect));
 }
 
 /*

@@ -31,7 +31,8 @@ struct DeSender
 	int64		turn;			/* when this turn began */
 	bool		refused;		/* this producer dies of a refused event */
 	bool		failed;			/* an event has failed in it */
-	bool		topic_trouble;	/* the event at hand waits for a topic that cannot be made */
+	bool		topic_trouble;	/* events wait for a topic that cannot be made */
+	bool		nameless;		/* the event at hand is of a type that has no topic */
 	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
 	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
 

@@ -33,7 +33,7 @@ typedef struct SenderHanded
 	uint32		overhead;
 } SenderHanded;
 
-static DeTopic *sender_find_topic(DeSender *sender, const DeOutboxEvent *event);
+static void sender_no_topic(DeSender *sender, const DeOutboxEvent *event);
 static DeKafkaOutcome sender_hand_over(DeSender *sender, DeTopic *topic,
 									   const DeOutboxEvent *event, uint64 token,
 									   SenderHanded *handed);
@@ -58,11 +58,15 @@ de_sender_offer(DeSender *sender, const DeOutboxEvent *event)
 	if (de_window_is_full(sender->window) ||
 		!de_suspect_may_send(&sender->suspect, de_window_unacked(sender->window)))
 		return false;
-	topic = sender_find_topic(sender, event);
+	topic = de_topics_find(sender->topics, event->event_type, event->event_type_len);
 	if (topic == NULL)
+	{
+		sender_no_topic(sender, event);
 		return false;
+	}
+	sender->nameless = false;
 
-	if (topic->held == 0)
+	if (topic->held == 0 && topic->state == DE_TOPIC_READY)
 		outcome = sender_hand_over(sender, topic, event, de_window_next_token(sender->window),
 								   &handed);
 	if (outcome == DE_KAFKA_OK)
@@ -198,30 +202,18 @@ sender_hand_over(DeSender *sender, DeTopic *topic, const DeOutboxEvent *event, u
 }
 
 /*
- * The topic of an event, if it is there; NULL = the event has to wait, and the
- * reason is told unless it is only a matter of moments.
+ * An event has no topic, and waits until it has: says so.
  */
-static DeTopic *
-sender_find_topic(DeSender *sender, const DeOutboxEvent *event)
+static void
+sender_no_topic(DeSender *sender, const DeOutboxEvent *event)
 {
-	DeTopic    *topic = de_topics_find(sender->topics, event->event_type, event->event_type_len);
 	char		error[DE_KAFKA_ERROR_SIZE];
 
-	if (topic != NULL && topic->state == DE_TOPIC_READY)
-	{
-		sender->topic_trouble = false;
-		return topic;
-	}
-	if (sender->topic_trouble || (topic != NULL && topic->state != DE_TOPIC_FAILED))
-		return NULL;
-	sender->topic_trouble = true;
-	if (topic == NULL)
-		snprintf(error, sizeof(error),
-				 "event %lld is of the type \"%.*s\", which is not registered and makes no legal topic name",
-				 (long long) event->id, Min(event->event_type_len, 200), event->event_type);
-	else
-		snprintf(error, sizeof(error), "could not create topic \"%s\" for event %lld: %s",
-				 topic->name, (long long) event->id, topic->error);
+	if (sender->nameless)
+		return;
+	sender->nameless = true;
+	snprintf(error, sizeof(error),
+			 "event %lld is of the type \"%.*s\", which is not registered and makes no legal topic name",
+			 (long long) event->id, Min(event->event_type_len, 200), event->event_type);
 	de_sender_trouble(sender, error);
-	return NULL;
 }

@@ -352,3 +352,24 @@ de_topics_by_name(DeTopics *topics, const char *name)
 {
 	return hash_search(topics->by_name, name, HASH_FIND, NULL);
 }
+
+DeTopic *
+de_topics_failing(const DeTopics *topics)
+{
+	DeTopic    *failing = NULL;
+
+	if (topics->pending == 0)
+		return NULL;
+	for (uint32 i = 0; i < topics->n; i++)
+	{
+		DeTopic    *topic = topics->numbered[i];
+
+		if (topic->state == DE_TOPIC_READY || topic->attempts == 0)
+			continue;
+		if (failing == NULL || topic->held > 0)
+			failing = topic;
+		if (topic->held > 0)
+			break;
+	}
+	return failing;
+}

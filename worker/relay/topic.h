@@ -70,6 +70,9 @@ extern uint32 de_topics_count(const DeTopics *topics);
 extern DeTopic *de_topics_by_number(const DeTopics *topics, uint32 number);
 extern DeTopic *de_topics_by_name(DeTopics *topics, const char *name);
 
+/* A topic that could not be made so far, one that holds events first; NULL = none. */
+extern DeTopic *de_topics_failing(const DeTopics *topics);
+
 /*
  * Another producer: handles and answers due are void.  "forget" names a topic
  * that is to be asked for again even if it was there; may be NULL.

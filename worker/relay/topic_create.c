@@ -211,6 +211,7 @@ topic_answered(void *arg, const DeTopicResult *result)
 	{
 		topic->state = DE_TOPIC_READY;
 		topic->attempts = 0;
+		topic->open = topic->held > 0;
 		topics->pending--;
 		if (result->error[0] != '\0')
 		{
