@@ -136,9 +136,17 @@ foreach my $case (
 		$publisher->query_safe('ROLLBACK');
 		wait_until(sub { sql($outbox_row) !~ /store progress/ }, 'progress to be stored');
 		like(sql($outbox_row), qr/^error .*read its configuration/, 'what succeeds again hides nothing else');
+
+		# with another source may come other topics
+		$node->reconfigure('durable_event.source' => 'urn:other');
+		wait_until(sub { sql('SHOW durable_event.source') eq 'urn:other' }, 'reload');
+		sql('SELECT durable_event.adopt()');
+		$node->publish('plain', 'k', {});
+		ok(!$node->flush(1), 'but as another source nothing is sent before it is read');
 	}
 	$session->query_safe('COMMIT');
 	$node->wait_query(check_says('^ok'), 'the configuration to be read');
+	ok($node->flush, 'all is sent after that');
 }
 same_relay('by the same relay');
 $publisher->quit;

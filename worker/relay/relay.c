@@ -95,6 +95,7 @@ typedef struct Relay
 	Oid			began;			/* that the position in memory is of */
 	bool		configure;		/* configuration must be read again */
 	bool		unsure;			/* whether to send may have changed with it */
+	bool		moved;			/* the topics in memory are of a former source */
 	bool		sending;		/* configured, not paused */
 	DeRelayState obstacle;		/* what keeps it from sending; RUNNING = nothing */
 } Relay;
@@ -107,7 +108,8 @@ typedef struct RelayFound
 	Oid			began;
 	bool		begin;			/* what is in memory is of another extension, or nothing yet */
 	int64		stored;			/* progress, to begin after */
-	bool		partly;			/* event_type could not be read */
+	bool		topics;			/* event_type was read, too */
+	bool		locked;			/* or is to be, when it can */
 } RelayFound;
 
 static Relay relay = {.obstacle = DE_RELAY_STARTING};
@@ -144,7 +146,8 @@ de_relay_main(Datum main_arg)
 		{
 			de_sender_reconfigure(relay.sender);
 			relay.configure = true;
-			relay.unsure |= de_settings_changed(relay.identity_setting);
+			relay.moved |= de_settings_changed(relay.identity_setting);
+			relay.unsure |= relay.moved;
 		}
 		/* awake: publishers need not call */
 		if (pg_atomic_read_u32(&relay.db->relay_asleep) != 0)
@@ -228,12 +231,13 @@ relay_configure(void)
 		relay.configure = true;
 		return;
 	}
-	if (found.partly)
+	if (found.locked)
 		de_upkeep_failed(relay.upkeep, DE_CHORE_CONFIGURE, "a lock is held on event_type");
 	else
 		de_upkeep_done(relay.upkeep, DE_CHORE_CONFIGURE);
-	relay.configure = found.partly;
+	relay.configure = found.locked;
 	relay.unsure = false;
+	relay.moved &= !found.topics;
 	relay.extension = found.extension;
 	relay.began = found.began;
 	de_sender_topics_loaded(relay.sender);
@@ -293,11 +297,16 @@ relay_find_obstacle(RelayFound *found)
 		found->began = found->extension;
 		found->begin = true;
 	}
-	/* last, since it changes what is in memory; must not keep pause_relay() from being heeded */
-	if (de_table_lock_nowait("event_type", AccessShareLock, !found->begin))
+
+	/*
+	 * Last, since it changes what is in memory.  If those of before will do, a
+	 * lock does not keep us from heeding pause_relay().
+	 */
+	found->topics = de_table_lock_nowait("event_type", AccessShareLock,
+										 !found->begin && !relay.moved);
+	if (found->topics)
 		de_topics_load(relay.topics);
-	else
-		found->partly = true;
+	found->locked = !found->topics;
 	return row.paused ? DE_RELAY_PAUSED : DE_RELAY_RUNNING;
 }
 
