@@ -46,7 +46,7 @@ ISOLATION_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
 TAP_TESTS = 1
 PROVE_TESTS ?= test/t/*.pl
 
-EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin compile_commands.json \
+EXTRA_CLEAN = $(UNIT_PROGRAMS) test/broker/broker test/kafka/admin test/clock/shift.so compile_commands.json \
 	tmp_check_regress results regression.diffs regression.out
 
 # Not exported: test, demo and bench choose once more, after test/install-deps has installed one.
@@ -89,7 +89,12 @@ test/broker/broker test/kafka/admin: %: $(srcdir)/%.c
 	$(CC) $(CFLAGS) $(CPPFLAGS) -o $@ $< $(LDFLAGS) -lrdkafka
 
 broker: test/broker/broker
-test-programs: test/broker/broker test/kafka/admin
+# a clock that tests may set: loaded beforehand into a server, so without its and our options
+test/clock/shift.so: $(srcdir)/test/clock/shift.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -shared -fPIC -o $@ $< -ldl
+
+test-programs: test/broker/broker test/kafka/admin test/clock/shift.so
 
 # ---- unit tests: test/unit/test_x.c is a program that prints TAP; the sources it tests are
 # named in its comment "links: worker/base/x.c worker/base/y.c".  Those that use server facilities get
