@@ -38,8 +38,12 @@
 #define LINK_RETRY_MIN_MS 1000
 #define LINK_RETRY_MAX_MS 30000
 
-/* How long a dead producer's reports are waited for, which say what killed it. */
-#define LINK_LAST_WORDS_MS 200
+/*
+ * How long a dead producer's reports are waited for: they say what killed it,
+ * and of other partitions' requests, which are on their way, that they have
+ * arrived and need not be repeated.
+ */
+#define LINK_LAST_WORDS_MS 500
 
 /* How long a producer that is to be replaced may take to finish. */
 #define LINK_RETIRE_MS 3000
@@ -214,12 +218,10 @@ de_link_check_connected(DeLink *link, char *cluster)
  * Notes that the producer is dead, and why.
  */
 void
-de_link_fail(DeLink *link, int64 now, const char *reason, bool at_once)
+de_link_fail(DeLink *link, int64 now, const char *reason)
 {
 	if (link->state != DE_LINK_DYING)
 		link->until = now + LINK_LAST_WORDS_MS;
-	if (at_once)
-		link->until = now;
 	link->state = DE_LINK_DYING;
 	strlcpy(link->reason, reason, sizeof(link->reason));
 }

@@ -68,10 +68,10 @@ extern bool de_link_make(DeLink *link, int64 now, char *error, int error_size);
 extern bool de_link_check_connected(DeLink *link, char *cluster);
 
 /*
- * The producer failed: it is given up when its last words have come, or with
- * at_once in this turn.  Called again: for a better reason.
+ * The producer failed: it is given up when its last words have come.  Called
+ * again: for a better reason.
  */
-extern void de_link_fail(DeLink *link, int64 now, const char *reason, bool at_once);
+extern void de_link_fail(DeLink *link, int64 now, const char *reason);
 
 /*
  * Lets go of a producer that is to go, when it may: nothing is in flight, or

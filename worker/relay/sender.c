@@ -352,7 +352,7 @@ de_sender_refused(DeSender *sender, int64 id, const char *topic, const char *err
 	strlcpy(sender->refused_topic, topic, sizeof(sender->refused_topic));
 	snprintf(reason, sizeof(reason), "event %lld for topic \"%s\" was refused: %s",
 			 (long long) id, topic, error);
-	de_link_fail(sender->link, de_monotonic_ms(), reason, true);
+	de_link_fail(sender->link, de_monotonic_ms(), reason);
 }
 
 /*
@@ -401,7 +401,7 @@ sender_reported(void *arg, const DeProduceReport *report)
 		return;
 	snprintf(reason, sizeof(reason), "event %lld for topic \"%s\": %s",
 			 (long long) id, report->topic, report->error);
-	de_link_fail(sender->link, de_monotonic_ms(), reason, false);
+	de_link_fail(sender->link, de_monotonic_ms(), reason);
 }
 
 /*
@@ -429,7 +429,7 @@ sender_notice(void *arg, const DeKafkaNotice *notice)
 	{
 		/* what it says is more than an event's failure, and less than a refusal */
 		if (!sender->refused)
-			de_link_fail(sender->link, de_monotonic_ms(), notice->text, false);
+			de_link_fail(sender->link, de_monotonic_ms(), notice->text);
 		return;
 	}
 	if (notice->all_brokers_down)

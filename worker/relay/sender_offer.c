@@ -195,7 +195,7 @@ sender_hand_over(DeSender *sender, DeTopic *topic, const DeOutboxEvent *event, u
 				de_suspect_refused(&sender->suspect, event->id);
 			break;
 		case DE_KAFKA_FATAL:
-			de_link_fail(sender->link, de_monotonic_ms(), error, false);
+			de_link_fail(sender->link, de_monotonic_ms(), error);
 			break;
 	}
 	return outcome;
