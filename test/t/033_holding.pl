@@ -109,6 +109,20 @@ open_up();
 ok($node->flush(60), 'flush');
 in_order('shut', 'reloaded');
 
+# ---- leaders that go while the producer is at work, and more events than may be in flight
+
+$node->reconfigure('durable_event.relay_buffer_size' => '2MB');
+publish(100);
+ok($node->flush, 'a producer with less room, at work');
+shut_off();
+publish(30_000);
+open_flows('a topic without leaders leaves room for others');
+publish(100);
+open_flows('for later ones, too');
+open_up();
+ok($node->flush(60), 'flush');
+in_order('shut', 'left room');
+
 # ---- the relay ends while events are held
 
 shut_off();

@@ -124,6 +124,7 @@ main(void)
 	{
 		uint64_t	what = tap_random(100);
 		uint32_t	bytes = 0;
+		size_t		cost = 0;
 
 		if (what < 45 && handed < n)
 		{
@@ -165,7 +166,7 @@ main(void)
 			if (event->held)
 			{
 				/* nothing is in flight that could be acknowledged */
-				acks_right &= !de_window_ack(window, event->token, &bytes);
+				acks_right &= !de_window_ack(window, event->token, &bytes, &cost);
 				ids_right &= de_window_id(window, event->token) == -1;
 				event->held = false;
 				if (tap_random(4) == 0)
@@ -182,9 +183,9 @@ main(void)
 				continue;
 			}
 			ids_right &= de_window_id(window, event->token) == (event->acked ? -1 : event->id);
-			acks_right &= de_window_ack(window, event->token, &bytes) == !event->acked;
+			acks_right &= de_window_ack(window, event->token, &bytes, &cost) == !event->acked;
 			if (!event->acked)
-				acks_right &= bytes == event->bytes;
+				acks_right &= bytes == event->bytes && cost == bytes + (size_t) event->overhead;
 			event->acked = true;
 		}
 		else if (what < 91)
@@ -209,7 +210,7 @@ main(void)
 				position = first != NULL ? first->id - 1 : position;
 			}
 			else if (handed < n)
-				stale_right &= !de_window_ack(window, events[handed].token, &bytes) &&
+				stale_right &= !de_window_ack(window, events[handed].token, &bytes, &cost) &&
 					de_window_id(window, events[handed].token) < 0;
 		}
 		else if (what < 95 && handed == n)
@@ -218,7 +219,7 @@ main(void)
 			de_window_advance(window, position);
 		}
 		else if (what < 97 && step > 100)
-			stale_right &= stale == 0 || !de_window_ack(window, stale - 1, &bytes);
+			stale_right &= stale == 0 || !de_window_ack(window, stale - 1, &bytes, &cost);
 		else if (n == MAX_EVENTS || tap_random(200) == 0)
 		{
 			/* a reset: what was in flight is forgotten, its tokens are void */

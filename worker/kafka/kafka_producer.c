@@ -58,6 +58,9 @@
 /* Delivery reports taken out of an event at once. */
 #define PRODUCER_REPORTS 128
 
+/* A topic of which nothing comes back for so long may have no leader. */
+#define PRODUCER_SILENT_MS 1000
+
 /* No use in batches smaller than that; it is a bound before compression. */
 #define PRODUCER_BATCH_MIN 1024
 
@@ -72,6 +75,7 @@ static DeKafkaOutcome producer_assign(DeProducer *producer, DeProducerTopic *top
 static void producer_release_topics(void *arg);
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
 							DeProduceCallback delivered, void *arg);
+static bool producer_opens(const DeProducerTopic *topic, int partition);
 static void producer_shrink_batches(DeProducer *producer, const char *topic);
 
 /*
@@ -290,7 +294,7 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 		if (!de_proof_is_idle(topic->proof))
 		{
 			topic->busy = true;
-			topic->waits_for = -1;
+			topic->waits_for = PRODUCER_WAITS_FOR_ALL;
 			return DE_KAFKA_BUSY;
 		}
 		if (!de_proof_adopt(topic->proof, partitions))
@@ -312,7 +316,8 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 	if (de_proof_may_send(topic->proof, topic->chosen, producer->now))
 		return DE_KAFKA_OK;
 	topic->busy = true;
-	topic->waits_for = topic->chosen;
+	/* while their number is not known, that of the only record in flight */
+	topic->waits_for = topic->chosen >= 0 ? topic->chosen : PRODUCER_WAITS_FOR_ALL;
 	return DE_KAFKA_BUSY;
 }
 
@@ -350,6 +355,8 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic, const DeProducerR
 								RD_KAFKA_V_END);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
+			if (de_proof_is_idle(topic->proof))
+				topic->heard_at = producer->now;
 			de_proof_sent(topic->proof, topic->chosen);
 			*partition = topic->chosen;
 			return DE_KAFKA_OK;
@@ -450,10 +457,10 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 			proof.stored = delivery->outcome == DE_KAFKA_OK;
 			de_proof_reported(topic->proof, &proof, producer->now);
 			delivery->doubtful = proof.stored && proof.base < 0;
-			delivery->opened = topic->busy &&
-				(topic->waits_for < 0 ? de_proof_is_idle(topic->proof) :
-										topic->waits_for == proof.partition);
+			delivery->handle = topic;
+			delivery->opened = producer_opens(topic, proof.partition);
 			topic->busy &= !delivery->opened;
+			topic->heard_at = producer->now;
 			if (delivery->doubtful)
 			{
 				delivery->outcome = DE_KAFKA_FATAL;
@@ -473,6 +480,39 @@ producer_report(DeProducer *producer, rd_kafka_event_t *event, DeProduceCallback
 			delivered(arg, delivery);
 		}
 	}
+}
+
+/*
+ * Does a report of this partition end what the topic waits for?
+ */
+static bool
+producer_opens(const DeProducerTopic *topic, int partition)
+{
+	if (!topic->busy)
+		return false;
+	if (topic->waits_for == PRODUCER_WAITS_FOR_ALL)
+		return de_proof_is_idle(topic->proof);
+	return topic->waits_for == PRODUCER_WAITS_FOR_ANY || topic->waits_for == partition;
+}
+
+bool
+de_producer_topic_is_silent(DeProducer *producer, DeProducerTopic *topic)
+{
+	return !de_proof_is_idle(topic->proof) &&
+		producer->now - topic->heard_at >= PRODUCER_SILENT_MS;
+}
+
+void
+de_producer_topic_wait(DeProducerTopic *topic)
+{
+	topic->busy = true;
+	topic->waits_for = PRODUCER_WAITS_FOR_ANY;
+}
+
+size_t *
+de_producer_topic_cost(DeProducerTopic *topic)
+{
+	return &topic->cost;
 }
 
 /*

@@ -14,6 +14,9 @@
 #include "worker/kafka/kafka_internal.h"
 #include "worker/kafka/proof.h"
 
+#define PRODUCER_WAITS_FOR_ALL (-1)	/* that is in flight */
+#define PRODUCER_WAITS_FOR_ANY (-2)
+
 struct DeProducerTopic
 {
 	DeProducerTopic *next;
@@ -25,7 +28,9 @@ struct DeProducerTopic
 	int32		chosen;			/* -1 = it is the first one: the partitioner has to */
 	/* of the last one that could not be sent */
 	bool		busy;
-	int32		waits_for;		/* partition; -1 = all of them */
+	int32		waits_for;		/* a report of this partition, or PRODUCER_WAITS_FOR_... */
+	int64		heard_at;		/* when something came back, or began to be waited for */
+	size_t		cost;			/* the caller's */
 	char		name[FLEXIBLE_ARRAY_MEMBER];
 };
 

@@ -20,6 +20,7 @@ typedef struct DeProduceReport
 {
 	uint64		token;			/* as given to de_producer_send */
 	const char *topic;
+	DeProducerTopic *handle;	/* of the topic */
 	DeKafkaOutcome outcome;
 	bool		doubtful;		/* FATAL, since it was acknowledged without an offset */
 	bool		opened;			/* what was BUSY for this topic may be sent again */
@@ -95,6 +96,17 @@ typedef struct DeProducerRecord
 extern DeKafkaOutcome de_producer_send(DeProducer *producer, DeProducerTopic *topic,
 									   const DeProducerRecord *record, int *partition,
 									   char *error, int error_size);
+
+/*
+ * Records of the topic are in flight, and nothing has come back for a second.
+ * And the caller sends no more of it until something does: as after BUSY, a
+ * report will say so.
+ */
+extern bool de_producer_topic_is_silent(DeProducer *producer, DeProducerTopic *topic);
+extern void de_producer_topic_wait(DeProducerTopic *topic);
+
+/* Bytes in flight, which the caller counts. */
+extern size_t *de_producer_topic_cost(DeProducerTopic *topic);
 
 /*
  * Drains what has happened: calls delivered for each delivery report (in

@@ -35,10 +35,14 @@
 
 /*
  * Entries of the window: what fits relay_buffer_size, and as many again that
- * are acknowledged but not at the front.  Not more than 24 MB of them.
+ * are acknowledged but not at the front.  At least so many as may follow an
+ * event that waits for a leader before all others do: 3 MB of them; not more
+ * than 24 MB.
  */
+#define SENDER_WINDOW_MIN (128 * 1024)
 #define SENDER_WINDOW_MAX (1024 * 1024)
-#define SENDER_WINDOW_SIZE(buffer_kb) Min(SENDER_WINDOW_MAX, (buffer_kb) *2)
+#define SENDER_WINDOW_SIZE(buffer_kb) \
+	Max(SENDER_WINDOW_MIN, Min(SENDER_WINDOW_MAX, (buffer_kb) *2))
 
 /* With something in flight, silence is looked at so often. */
 #define SENDER_WATCH_MS 500
@@ -103,6 +107,8 @@ void
 de_sender_begin(DeSender *sender, int64 position)
 {
 	de_window_reset(sender->window, position);
+	/* what is in flight is counted by its topics */
+	de_link_reconfigure(sender->link);
 	de_hold_forget(sender->topics);
 	memset(&sender->suspect, 0, sizeof(DeSuspect));
 	/* the event at hand is none any more */
@@ -365,14 +371,16 @@ sender_reported(void *arg, const DeProduceReport *report)
 	char		reason[DE_KAFKA_ERROR_SIZE];
 	int64		id;
 	uint32		bytes;
+	size_t		cost;
 	bool		cause;
 
 	if (report->opened)
 		sender_opened(sender, report->topic);
 	if (report->outcome == DE_KAFKA_OK)
 	{
-		if (!de_window_ack(sender->window, report->token, &bytes))
+		if (!de_window_ack(sender->window, report->token, &bytes, &cost))
 			return;				/* of before a reset */
+		*de_producer_topic_cost(report->handle) -= cost;
 		sender->events_acked++;
 		sender->bytes_acked += bytes;
 		/* of others it proves nothing */

@@ -33,6 +33,7 @@ typedef struct SenderHanded
 	uint32		overhead;
 } SenderHanded;
 
+static bool sender_has_room(DeSender *sender, DeProducerTopic *handle, Size cost);
 static void sender_no_topic(DeSender *sender, const DeOutboxEvent *event);
 static DeKafkaOutcome sender_hand_over(DeSender *sender, DeTopic *topic,
 									   const DeOutboxEvent *event, uint64 token,
@@ -152,14 +153,18 @@ sender_hand_over(DeSender *sender, DeTopic *topic, const DeOutboxEvent *event, u
 	de_envelope_fill(&sender->envelope, event);
 	bytes = event->payload_len + event->key_len + sender->envelope.bytes;
 	overhead = SENDER_RECORD_COST + (Size) sender->envelope.n * SENDER_HEADER_COST;
-	if (de_window_unacked(sender->window) == 0)
-		de_health_active(&sender->health, de_monotonic_ms());	/* from now on an answer is due */
-	else if (de_window_cost(sender->window) + bytes + overhead >
-			 (Size) de_relay_buffer_size * 1024)
-		return DE_KAFKA_RETRIABLE;
-
 	if (topic->handle == NULL)
 		topic->handle = de_producer_topic(producer, topic->name);
+	if (de_window_unacked(sender->window) == 0)
+		de_health_active(&sender->health, de_monotonic_ms());	/* from now on an answer is due */
+	else if (!sender_has_room(sender, topic->handle, bytes + overhead))
+	{
+		if (topic->handle == NULL || !de_producer_topic_is_silent(producer, topic->handle))
+			return DE_KAFKA_RETRIABLE;
+		de_producer_topic_wait(topic->handle);
+		return DE_KAFKA_BUSY;
+	}
+
 	if (topic->handle != NULL)
 	{
 		DeProducerRecord record = {
@@ -182,6 +187,7 @@ sender_hand_over(DeSender *sender, DeTopic *topic, const DeOutboxEvent *event, u
 			handed->lane = hash_combine(topic->hash, murmurhash32((uint32) partition));
 			handed->bytes = (uint32) bytes;
 			handed->overhead = (uint32) overhead;
+			*de_producer_topic_cost(topic->handle) += bytes + overhead;
 			de_suspect_sent(&sender->suspect);
 			break;
 		case DE_KAFKA_RETRIABLE:
@@ -199,6 +205,21 @@ sender_hand_over(DeSender *sender, DeTopic *topic, const DeOutboxEvent *event, u
 			break;
 	}
 	return outcome;
+}
+
+/*
+ * Is there room for so much of a topic?  It may have no more in flight than is
+ * free: alone half of relay_buffer_size, so that one that has no leader leaves
+ * room for others.
+ */
+static bool
+sender_has_room(DeSender *sender, DeProducerTopic *handle, Size cost)
+{
+	Size		limit = (Size) de_relay_buffer_size * 1024;
+	Size		used = de_window_cost(sender->window) + cost;
+
+	return used <= limit &&
+		(handle == NULL || *de_producer_topic_cost(handle) + used <= limit);
 }
 
 /*

@@ -365,7 +365,7 @@ de_window_advance(DeWindow *window, int64_t position)
  * Marks an entry and lets the acknowledged ones at the front go.
  */
 bool
-de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes)
+de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes, size_t *cost)
 {
 	WindowEntry *entry = window_find(window, token);
 
@@ -373,8 +373,9 @@ de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes)
 		return false;
 	entry->acked = true;
 	window->unacked--;
-	window->cost -= (size_t) entry->bytes + entry->overhead;
 	*bytes = entry->bytes;
+	*cost = (size_t) entry->bytes + entry->overhead;
+	window->cost -= *cost;
 	window_let_go(window);
 	return true;
 }

@@ -74,10 +74,11 @@ extern void de_window_drop(DeWindow *window, uint64_t token);
 extern void de_window_advance(DeWindow *window, int64_t position);
 
 /*
- * The event with this token is acknowledged; *bytes are those of it.  False
- * when the window knows no such unacknowledged event (of before a reset).
+ * The event with this token is acknowledged; *bytes are those of it, *cost what
+ * else is added to de_window_cost for it, too.  False when the window knows no
+ * such unacknowledged event (of before a reset).
  */
-extern bool de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes);
+extern bool de_window_ack(DeWindow *window, uint64_t token, uint32_t *bytes, size_t *cost);
 
 /* The id of an event in flight by its token; -1 = none. */
 extern int64_t de_window_id(const DeWindow *window, uint64_t token);
