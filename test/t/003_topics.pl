@@ -201,6 +201,47 @@ my ($result, $out, $error) = $node->psql('postgres', "ALTER SYSTEM SET durable_e
 like($error, qr/ERROR.*kafka_config.*Element 1 is not of the form key=value/s,
 	'what is no property at all is refused at once');
 
+# ---- partitions that somebody adds
+
+$node->reconfigure('durable_event.kafka_config' => 'topic.metadata.refresh.interval.ms=500');
+sql(q{INSERT INTO durable_event.event_type (name, partitions) VALUES ('growing', 1)});
+sub publish_growing
+{
+	my ($from, $to) = @_;
+	sql("SELECT count(durable_event.publish_event('growing', 'k' || n % 20, jsonb_build_object('n', n))) FROM generate_series($from, $to) n");
+	return;
+}
+publish_growing(1, 100);
+ok($node->flush, 'published to one partition');
+$position = $node->log_position;
+$kafka->grow_topic("${prefix}growing", 4);
+my $n = 100;
+wait_until(
+	sub {
+		publish_growing($n + 1, $n + 100);
+		$n += 100;
+		return logged($position, qr/LOG: .*topic "\Q${prefix}\Egrowing" has 4 partitions now instead of 1/);
+	},
+	'the others to be noticed');
+publish_growing($n + 1, $n + 100);
+ok($node->flush, 'published to more of them');
+my (%partitions, @disordered);
+foreach my $record ($kafka->consume("${prefix}growing"))
+{
+	my $seen = $partitions{ $record->{key} } //= {};
+	my $m = json_decode($record->{payload})->{n};
+	push @disordered, "$m after $seen->{ $record->{partition} }"
+	  if $m < ($seen->{ $record->{partition} } // 0);
+	$seen->{ $record->{partition} } = $m;
+}
+is_deeply(\@disordered, [], 'each key in order');
+cmp_ok(scalar(grep { keys %$_ > 1 } values %partitions), '>', 5, 'keys have moved');
+# what went to the first partition comes before all that went to another one
+is_deeply(
+	[ grep { my $p = $_; keys %$p > 1 && grep { $_ != 0 && $p->{$_} < $p->{0} } keys %$p } values %partitions ],
+	[], 'and none has gone back');
+$node->reconfigure('durable_event.kafka_config' => '');
+
 # ---- a topic that cannot be made
 
 $position = $node->log_position;
