@@ -193,6 +193,28 @@ wait_until(
 	'a segment with times of the future is emptied');
 pass('a segment with times of the future is emptied');
 
+# ---- a relay that stands still empties nothing
+
+sub refused
+{
+	my ($result) = $node->psql(
+		'postgres', q{
+		SET durable_event.max_outbox_size = '1MB';
+		BEGIN;
+		SELECT durable_event.publish_event('e', 'k', '{}');
+		ROLLBACK});
+	return $result != 0;
+}
+
+if ($node->has_kill_points)
+{
+	deliver();
+	$node->arm('relay-after-rotation', 'hold');
+	$node->wait_hit('relay-after-rotation');
+	ok(!refused(), 'what is delivered does not count');
+	# until the relay has not been heard of for 10 seconds: see below
+}
+
 # ---- places of listed databases
 
 $node->safe_psql('postgres', "CREATE DATABASE $_") foreach qw(one two);
@@ -262,6 +284,17 @@ SKIP:
 	# it tries every 30 seconds
 	$node->wait_relay_state('running', 'two');
 	pass('and is replaced when there is a place again');
+}
+
+# ---- the relay that stands still, again
+
+if ($node->has_kill_points)
+{
+	wait_until(\&refused, 'what is delivered to count');
+	pass('unless nobody is there to empty it');
+	$node->release('relay-after-rotation');
+	wait_until(sub { !refused() }, 'the relay to be heard of');
+	pass('a moment after that it does not');
 }
 
 # ---- who holds the horizon
