@@ -255,8 +255,8 @@ de_guc_init(void)
 				   NULL,
 				   &de_relay_buffer_size, 1024, 2 * 1024 * 1024 - 1, PGC_SIGHUP, GUC_UNIT_KB);
 	guc_define_int("relay_linger",
-				   "Sets how long the producer waits for more events before it sends a batch.",
-				   NULL,
+				   "Sets how long a relay waits for more events before it reads and sends again.",
+				   "An event that comes alone is sent at once.",
 				   &de_relay_linger, 0, 10000, PGC_SIGHUP, GUC_UNIT_MS);
 	guc_define_int("retention",
 				   "Sets how long published events stay readable in the outbox.",

@@ -182,5 +182,21 @@ is( $node->safe_psql(
 	'0', 'or a lock');
 $handler->clear;
 
+# ---- an event that comes alone waits for no others
+
+ok($node->flush, 'nothing is on its way');
+$node->configure('durable_event.relay_linger' => '10s');
+my $relay = 'SELECT pid FROM durable_event.stat_relay';
+my $former = $node->safe_psql('postgres', $relay);
+$node->safe_psql('postgres', "SELECT pg_reload_conf(), pg_terminate_backend($former)");
+$node->wait_query("SELECT state = 'running' AND pid <> $former FROM durable_event.stat_relay",
+	'another relay');
+$node->publish('delivered', 'k', 11);
+ok($node->flush(8), 'relay_linger does not delay an event that comes alone');
+$node->publish('delivered', 'k', 12);
+ok(!$node->flush(1), 'one right behind it waits for more');
+$node->reconfigure('durable_event.relay_linger' => '1ms');
+ok($node->flush(8), 'not longer than the setting says now');
+
 $node->stop('fast');
 done_testing();

@@ -260,7 +260,7 @@ CREATE FUNCTION pad(n int) RETURNS text LANGUAGE sql VOLATILE
 SQL
 wait_until(sub { $kafka->topics->{"${prefix}pair"} }, 'the topic');
 $position = $node->log_position;
-$node->reconfigure('durable_event.relay_linger' => '2ms');
+$node->reconfigure('durable_event.relay_buffer_size' => '65MB');
 ok($node->flush, 'a new producer');
 sql(<<'SQL');
 SELECT durable_event.publish_event('pair', 'k', jsonb_build_object('n', n, 'pad', pad(size)))

@@ -11,6 +11,7 @@
  *									its queued successors are sent
  *		acks = all					implied, said for the reader
  *		message.timeout.ms = 0		a record that times out is a gap
+ *		linger.ms = 0				the relay knows better when to wait (feed.c)
  *		sticky.partitioning.linger	0, or the library chooses the partitions of
  *									records without a key
  *		allow.auto.create.topics	off: a topic that the broker makes up has the
@@ -86,7 +87,6 @@ DeProducer *
 de_producer_create(const DeProducerOptions *options, char *error, int error_size)
 {
 	DeProducerLearned *learned = options->learned;
-	char		linger[16];
 	char		queue_kbytes[16];
 	char		message_bytes[16];
 	char		batch_size[16];
@@ -108,7 +108,7 @@ de_producer_create(const DeProducerOptions *options, char *error, int error_size
 		"message.timeout.ms", "0",
 		"sticky.partitioning.linger.ms", "0",
 		"allow.auto.create.topics", "false",
-		"linger.ms", linger,
+		"linger.ms", "0",
 		"queue.buffering.max.kbytes", queue_kbytes,
 		"queue.buffering.max.messages", "10000000",
 		"message.max.bytes", message_bytes,
@@ -121,7 +121,6 @@ de_producer_create(const DeProducerOptions *options, char *error, int error_size
 
 	Assert(options->idempotent || !options->gapless);
 	message_size = Max(message_size, learned->record_bytes);
-	snprintf(linger, sizeof(linger), "%d", options->linger_ms);
 	snprintf(socket_timeout, sizeof(socket_timeout), "%d", options->socket_timeout_ms);
 	snprintf(request_timeout, sizeof(request_timeout), "%d", options->request_timeout_ms);
 	snprintf(message_bytes, sizeof(message_bytes), "%d", message_size);

@@ -45,7 +45,6 @@ typedef struct DeProducerOptions
 	const char *client_id;		/* unless properties say another */
 	bool		idempotent;		/* no duplicates by retries, no overtaking within a partition */
 	bool		gapless;		/* dead when a record is refused, so that none follows it */
-	int			linger_ms;
 	int			buffer_kb;		/* of records, besides two of the largest */
 	int			record_kb;		/* largest record that is expected */
 	int			socket_timeout_ms;	/* for an answer, unless properties say another */

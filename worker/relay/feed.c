@@ -9,13 +9,21 @@
  * A batch is read in a short transaction that is over before the first of its
  * events is offered (G8, pitfall 9).
  *
+ * Linger.  An event that comes alone is read and sent at once.  When a read has
+ * found all there was, the next one begins relay_linger after it at the earliest:
+ * under load a read, a turn of the relay's loop and a request then serve all
+ * events of that time, and publishers need not wake anybody.  The library's own
+ * linger makes each event wait, also the one that nothing comes behind.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "portability/instr_time.h"
 #include "utils/memutils.h"
 
 #include "extension/base/catalog.h"
+#include "extension/base/guc.h"
 #include "extension/base/kill_point.h"
 #include "extension/outbox/horizon.h"
 #include "extension/outbox/outbox.h"
@@ -49,11 +57,14 @@ struct DeFeed
 	DeSender   *sender;
 	FeedBatch	flow;			/* behind the sender's position */
 	FeedBatch	held;			/* before it, held until now */
+	bool		caught_up;		/* the last read found something, and all there was */
+	int64		read_at;		/* when it began, in microseconds */
 	uint32		rewinds;		/* of the sender, when the batches were read */
 	const DeOutboxEvent *event; /* at hand; NULL = none */
 };
 
 static void feed_init_batch(FeedBatch *batch, MemoryContext parent);
+static int64 feed_now(void);
 static int64 feed_horizon(DeFeed *feed);
 static DeFeedResult feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto,
 							  const DeOutboxFilter *filter);
@@ -109,10 +120,14 @@ de_feed_run(DeFeed *feed, Oid extension)
 
 		if (!de_sender_has_credit(feed->sender))
 			return DE_FEED_BLOCKED;
+		if (de_feed_linger_ms(feed) > 0)
+			return DE_FEED_LINGERS;
 		safe = feed_horizon(feed);
 		if (safe <= de_sender_position(feed->sender))
 			return DE_FEED_IDLE;
+		feed->read_at = feed_now();
 		result = feed_read(batch, extension, de_sender_position(feed->sender), safe, NULL);
+		feed->caught_up = result == DE_FEED_MORE && batch->read.n > 0 && batch->read.upto == safe;
 		if (result != DE_FEED_MORE)
 			return result;
 	}
@@ -120,7 +135,33 @@ de_feed_run(DeFeed *feed, Oid extension)
 		return DE_FEED_BLOCKED;
 	de_sender_advance(feed->sender, batch->read.upto);
 	DE_KILL_POINT("relay-after-hand-over");
-	return DE_FEED_MORE;
+	return de_feed_linger_ms(feed) > 0 ? DE_FEED_LINGERS : DE_FEED_MORE;
+}
+
+/*
+ * Time until the next read may begin; see feed.h.
+ */
+long
+de_feed_linger_ms(const DeFeed *feed)
+{
+	int64		left;
+
+	if (!feed->caught_up)
+		return 0;
+	left = feed->read_at + (int64) de_relay_linger * 1000 - feed_now();
+	return left > 0 ? (long) ((left + 999) / 1000) : 0;
+}
+
+/*
+ * Microseconds of a clock that nobody sets.
+ */
+static int64
+feed_now(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }
 
 /*

@@ -16,6 +16,7 @@ typedef enum DeFeedResult
 	DE_FEED_BLOCKED,			/* something to send, when the sender can */
 	DE_FEED_LOCKED,				/* somebody's lock is in the way: try again soon */
 	DE_FEED_MORE,				/* go on at once */
+	DE_FEED_LINGERS,			/* go on after de_feed_linger_ms() */
 	DE_FEED_GONE				/* the extension is not the one it was */
 } DeFeedResult;
 
@@ -29,6 +30,12 @@ extern DeFeed *de_feed_create(MemoryContext parent, DeDatabase *db, DeSender *se
  * Outside of transactions.
  */
 extern DeFeedResult de_feed_run(DeFeed *feed, Oid extension);
+
+/*
+ * How long de_feed_run will not read for the sake of larger batches
+ * (relay_linger), in milliseconds, rounded up; 0 = it will.
+ */
+extern long de_feed_linger_ms(const DeFeed *feed);
 
 /*
  * Is there anything that de_feed_run would read, as far as the horizon says?

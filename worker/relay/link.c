@@ -171,7 +171,6 @@ de_link_make(DeLink *link, int64 now, char *error, int error_size)
 		.client_id = "durable_event",
 		.idempotent = true,
 		.gapless = true,
-		.linger_ms = de_relay_linger,
 		.buffer_kb = de_relay_buffer_size,
 		.record_kb = de_max_event_size,
 		.socket_timeout_ms = LINK_SOCKET_TIMEOUT_MS,

@@ -69,7 +69,6 @@ static const DeSetting relay_settings[] = {
 	DE_TEXT_SETTING(de_kafka_config),
 	DE_TEXT_SETTING(de_source),
 	DE_TEXT_SETTING(de_topic_prefix),
-	DE_NUMBER_SETTING(de_relay_linger),
 	DE_NUMBER_SETTING(de_relay_buffer_size),
 	DE_NUMBER_SETTING(de_max_event_size),
 	DE_NUMBER_SETTING(de_topic_partitions),
@@ -406,6 +405,9 @@ relay_timeout(DeFeedResult fed)
 		return Min(timeout, RELAY_LOCKED_RETRY_MS);
 	if (!relay.sending || fed == DE_FEED_BLOCKED)
 		return timeout;
+	/* not asleep: publishers need not call, we look soon */
+	if (fed == DE_FEED_LINGERS)
+		return Min(timeout, de_feed_linger_ms(relay.feed));
 
 	/* see "Sleep" in the head of this file; the exchange is a full barrier */
 	pg_atomic_exchange_u32(&relay.db->relay_asleep, 1);
