@@ -84,10 +84,11 @@ add(DeWindow *window, Event *event, bool hold)
 static bool
 finds_held(DeWindow *window, const Event *from)
 {
-	int64_t		id = from->id - 1;
+	DeWindowCursor cursor;
 	uint32_t	topic;
 	uint64_t	token;
 
+	de_window_seek(window, from->id, &cursor);
 	for (const Event *event = from; event < events + handed; event++)
 	{
 		if (de_window_is_held(window, event->id, &token, &topic) != event->held)
@@ -96,11 +97,11 @@ finds_held(DeWindow *window, const Event *from)
 			continue;
 		if (token != event->token || topic != event->bytes)
 			return false;
-		if (!de_window_next_held(window, id, &id, &topic) || id != event->id ||
-			topic != event->bytes)
+		if (!de_window_next_held(window, &cursor) || cursor.id != event->id ||
+			cursor.topic != event->bytes || cursor.token != event->token)
 			return false;
 	}
-	return !de_window_next_held(window, id, &id, &topic);
+	return !de_window_next_held(window, &cursor);
 }
 
 int

@@ -20,11 +20,12 @@
  * Idempotence does not hold for the first records on a partition; that is what
  * proof.c is for.  So the partition is chosen here, as Java clients do: by
  * murmur2 of the key.  How many there are only the library knows, which tells it
- * to the partitioner alone: for the first record of a topic that is asked on one
- * of the library's threads, once the topic's metadata is there, and nothing else
- * of the topic is sent until that record has come back; afterwards in the call
- * that hands the record over.  There it may be refused, when the number is not
- * what the partition was chosen of.
+ * to the partitioner alone: in the call that hands a record over, where it is
+ * refused when the number is not what the partition was chosen of; or on one of
+ * the library's threads, if the record was parked since there is no metadata of
+ * the topic, as for its first one, and again whenever what there was has become
+ * too old.  What is chosen stands in the topic, so nothing else of it is sent
+ * until a parked record has come back.
  *
  * The library's own queue limits are set beyond what the relay lets in flight
  * (relay_buffer_size, which it counts with what a record costs in memory, not
@@ -229,6 +230,7 @@ de_producer_topic(DeProducer *producer, const char *name)
 		return NULL;
 	}
 	pg_atomic_init_u32(&topic->partitions, 0);
+	pg_atomic_init_u32(&topic->asked, 0);
 	conf = rd_kafka_default_topic_conf_dup(producer->rk);
 	rd_kafka_topic_conf_set_partitioner_cb(conf, producer_choose);
 	rd_kafka_topic_conf_set_opaque(conf, topic);
@@ -260,21 +262,24 @@ producer_partition(const rd_kafka_topic_t *rkt, const void *key, size_t key_len,
 
 /*
  * The library asks for the partition of a record: in the call that hands it
- * over, or, for the first one of a topic, on a thread of its own, where
- * nothing of the server may be called.  Nobody else uses the topic meanwhile,
- * since that record is alone (proof.h).
+ * over, or for a parked one on a thread of its own, where nothing of the server
+ * may be called.  Until "asked" is set, the topic is not touched elsewhere.
  */
 static int32_t
 producer_choose(const rd_kafka_topic_t *rkt, const void *key, size_t key_len, int32_t partitions,
 				void *topic_opaque, void *record_opaque)
 {
 	DeProducerTopic *topic = topic_opaque;
+	int32		chosen = topic->chosen;
 
 	pg_atomic_write_u32(&topic->partitions, (uint32) partitions);
-	if (topic->chosen < 0)
-		return producer_partition(rkt, key, key_len, topic->turn, partitions);
-	/* a number that no partition has is refused by the library */
-	return de_proof_partitions(topic->proof) == partitions ? topic->chosen : PG_INT32_MAX;
+	if (chosen < 0)
+		chosen = producer_partition(rkt, key, key_len, topic->turn, partitions);
+	else if (topic->chosen_of != partitions)
+		chosen = PG_INT32_MAX;	/* which no partition has: the library refuses it */
+	pg_write_barrier();
+	pg_atomic_write_u32(&topic->asked, 1);
+	return chosen;
 }
 
 /*
@@ -288,6 +293,13 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 	int			adopted = de_proof_partitions(topic->proof);
 	int			partitions = (int) pg_atomic_read_u32(&topic->partitions);
 
+	if (topic->parked && !de_proof_is_idle(topic->proof))
+	{
+		topic->busy = true;
+		topic->waits_for = PRODUCER_WAITS_FOR_ALL;
+		return DE_KAFKA_BUSY;
+	}
+	topic->parked = false;
 	if (adopted > 0 && partitions != adopted)
 	{
 		if (!de_proof_is_idle(topic->proof))
@@ -309,6 +321,7 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 	}
 	topic->turn = record->turn;
 	topic->chosen = -1;
+	topic->chosen_of = adopted;
 	if (adopted > 0)
 		topic->chosen = producer_partition(topic->rkt, record->key, record->key_len, record->turn,
 										   adopted);
@@ -343,6 +356,7 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic, const DeProducerR
 			rd_kafka_header_add(list, record->headers[i].name, record->headers[i].name_len,
 								record->headers[i].value, record->headers[i].value_len);
 
+		pg_atomic_write_u32(&topic->asked, 0);
 		/* on success the library owns the headers */
 		err = rd_kafka_producev(producer->rk,
 								RD_KAFKA_V_RKT(topic->rkt),
@@ -357,6 +371,7 @@ de_producer_send(DeProducer *producer, DeProducerTopic *topic, const DeProducerR
 			if (de_proof_is_idle(topic->proof))
 				topic->heard_at = producer->now;
 			de_proof_sent(topic->proof, topic->chosen);
+			topic->parked = pg_atomic_read_u32(&topic->asked) == 0;
 			*partition = topic->chosen;
 			return DE_KAFKA_OK;
 		}

@@ -26,6 +26,9 @@ struct DeProducerTopic
 	/* of the record at hand, for the partitioner */
 	uint64		turn;
 	int32		chosen;			/* -1 = it is the first one: the partitioner has to */
+	int32		chosen_of;		/* so many partitions */
+	pg_atomic_uint32 asked;		/* the partitioner was */
+	bool		parked;			/* it was not yet, so it will be on another thread */
 	/* of the last one that could not be sent */
 	bool		busy;
 	int32		waits_for;		/* a report of this partition, or PRODUCER_WAITS_FOR_... */

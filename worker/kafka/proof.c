@@ -23,10 +23,11 @@
  * may, takes the proof:
  *
  *	- the producer's end: a proof is one producer's
- *	- time: the broker forgets a producer that has appended nothing for
- *	  producer.id.expiration.ms (a day, but it may be set to less).  Records
- *	  are stamped when they are handed over, so ours is younger than the
- *	  broker's by no more than it takes to send them
+ *	- time: the broker forgets a producer of whose records the youngest is
+ *	  older than producer.id.expiration.ms (a day, unless set to less).  They
+ *	  are stamped when they are handed over: by the database's clock, and
+ *	  before they wait in the queue, through an outage if need be.  Where that
+ *	  and ten seconds come to the expiration, the proof is none
  *	- an offset that is not above the former ones: the topic was made again, or
  *	  its end cut off by an unclean election
  *	- a failure, after which nobody knows what was appended
@@ -59,6 +60,7 @@ typedef struct ProofPartition
 struct DeProof
 {
 	int			in_flight;		/* of all partitions */
+	bool		astray;			/* a record came back from where none was expected */
 	int			n;				/* adopted; 0 = unknown */
 	ProofPartition *partitions;
 };
@@ -134,11 +136,22 @@ de_proof_reported(DeProof *proof, const DeProofReport *report, int64_t now)
 	proof->in_flight--;
 	if (proof->n == 0 && report->stored && proof->in_flight == 0)
 		de_proof_adopt(proof, report->partitions);
-	if (report->partition < 0 || report->partition >= proof->n)
-		return;
-	of = &proof->partitions[report->partition];
-	if (of->in_flight > 0)
+	of = report->partition >= 0 && report->partition < proof->n ?
+		&proof->partitions[report->partition] :
+		NULL;
+	if (of != NULL && of->in_flight > 0)
 		of->in_flight--;
+	else
+		proof->astray = true;
+	if (proof->in_flight == 0 && proof->astray)
+	{
+		/* one that failed before it had a partition, say, must not count for ever */
+		for (int i = 0; i < proof->n; i++)
+			proof->partitions[i].in_flight = 0;
+		proof->astray = false;
+	}
+	if (of == NULL)
+		return;
 	/* the records of one request share their base */
 	of->proven = report->stored && report->base >= 0 && report->base >= of->last_base;
 	of->last_base = of->proven ? report->base : -1;

@@ -42,6 +42,12 @@
 /* The context keeps so much from batch to batch, rather than to ask for it anew. */
 #define FEED_BATCH_KEPT (512 * 1024)
 
+/*
+ * A topic may be shut again by the first of what it held, when a producer is
+ * new, say; so that is read in batches that grow as long as all is taken.
+ */
+#define FEED_HELD_EVENTS 32
+
 /* Events that were read and are being handed over. */
 typedef struct FeedBatch
 {
@@ -59,6 +65,8 @@ struct DeFeed
 	FeedBatch	held;			/* before it, held until now */
 	bool		caught_up;		/* the last read found something, and all there was */
 	int64		read_at;		/* when it began, in microseconds */
+	int64		held_first;		/* where that begins */
+	int			held_events;	/* at most so many in it */
 	uint32		rewinds;		/* of the sender, when the batches were read */
 	const DeOutboxEvent *event; /* at hand; NULL = none */
 };
@@ -67,7 +75,7 @@ static void feed_init_batch(FeedBatch *batch, MemoryContext parent);
 static int64 feed_now(void);
 static int64 feed_horizon(DeFeed *feed);
 static DeFeedResult feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto,
-							  const DeOutboxFilter *filter);
+							  const DeOutboxFilter *filter, int max_events);
 static bool feed_offer(DeFeed *feed, FeedBatch *batch,
 					   bool (*offer)(DeSender *sender, const DeOutboxEvent *event));
 static DeFeedResult feed_run_held(DeFeed *feed, Oid extension);
@@ -82,6 +90,7 @@ de_feed_create(MemoryContext parent, DeDatabase *db, DeSender *sender)
 	feed->sender = sender;
 	feed_init_batch(&feed->flow, parent);
 	feed_init_batch(&feed->held, parent);
+	feed->held_events = FEED_HELD_EVENTS;
 	return feed;
 }
 
@@ -126,7 +135,8 @@ de_feed_run(DeFeed *feed, Oid extension)
 		if (safe <= de_sender_position(feed->sender))
 			return DE_FEED_IDLE;
 		feed->read_at = feed_now();
-		result = feed_read(batch, extension, de_sender_position(feed->sender), safe, NULL);
+		result = feed_read(batch, extension, de_sender_position(feed->sender), safe, NULL,
+						   FEED_BATCH_EVENTS);
 		feed->caught_up = result == DE_FEED_MORE && batch->read.n > 0 && batch->read.upto == safe;
 		if (result != DE_FEED_MORE)
 			return result;
@@ -176,18 +186,21 @@ feed_run_held(DeFeed *feed, Oid extension)
 	{
 		DeOutboxFilter filter = {.wanted = feed_wants, .arg = feed->sender};
 		DeFeedResult result;
-		int64		first;
 		int64		last;
 
-		if (!de_sender_sweep(feed->sender, &first, &last))
+		if (!de_sender_sweep(feed->sender, &feed->held_first, &last))
 			return DE_FEED_IDLE;
-		result = feed_read(batch, extension, first - 1, last, &filter);
+		result = feed_read(batch, extension, feed->held_first - 1, last, &filter,
+						   feed->held_events);
 		if (result != DE_FEED_MORE)
 			return result;
 	}
 	if (!feed_offer(feed, batch, de_sender_offer_held))
 		return DE_FEED_BLOCKED;
-	de_sender_swept(feed->sender, batch->read.upto);
+	if (!de_sender_swept(feed->sender, feed->held_first, batch->read.upto))
+		feed->held_events = FEED_HELD_EVENTS;
+	else if (feed->held_events < FEED_BATCH_EVENTS)
+		feed->held_events *= 2;
 	return DE_FEED_MORE;
 }
 
@@ -234,7 +247,8 @@ feed_horizon(DeFeed *feed)
  * Reads a batch.
  */
 static DeFeedResult
-feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto, const DeOutboxFilter *filter)
+feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto, const DeOutboxFilter *filter,
+		  int max_events)
 {
 	DeFeedResult result = DE_FEED_MORE;
 
@@ -249,7 +263,7 @@ feed_read(FeedBatch *batch, Oid extension, int64 after, int64 upto, const DeOutb
 	else
 	{
 		MemoryContextSwitchTo(batch->context);
-		if (!de_outbox_read(after, upto, filter, FEED_BATCH_EVENTS, FEED_BATCH_BYTES,
+		if (!de_outbox_read(after, upto, filter, max_events, FEED_BATCH_BYTES,
 							&batch->read))
 			result = DE_FEED_LOCKED;
 	}

@@ -45,11 +45,15 @@ de_hold_forget(DeTopics *topics)
 	}
 }
 
+/*
+ * The scan ends with the last of them: there may be very many of a topic that
+ * stays shut.
+ */
 bool
 de_hold_sweep(DeTopics *topics, DeWindow *window, int64 *first, int64 *last)
 {
-	int64		id = 0;
-	uint32		number;
+	DeWindowCursor cursor;
+	int			left = 0;
 	bool		any = false;
 
 	for (uint32 i = 0; i < de_topics_count(topics); i++)
@@ -58,19 +62,19 @@ de_hold_sweep(DeTopics *topics, DeWindow *window, int64 *first, int64 *last)
 
 		topic->sweeping = topic->open && topic->held > 0;
 		topic->open = topic->sweeping;
-		any |= topic->sweeping;
+		if (topic->sweeping)
+			left += topic->held;
 	}
-	if (!any)
-		return false;
-	any = false;
-	while (de_window_next_held(window, id, &id, &number))
+	de_window_seek(window, 0, &cursor);
+	while (left > 0 && de_window_next_held(window, &cursor))
 	{
-		if (!de_topics_by_number(topics, number)->sweeping)
+		if (!de_topics_by_number(topics, cursor.topic)->sweeping)
 			continue;
 		if (!any)
-			*first = id;
-		*last = id;
+			*first = cursor.id;
+		*last = cursor.id;
 		any = true;
+		left--;
 	}
 	return any;
 }
@@ -107,17 +111,18 @@ de_hold_stop(DeTopic *topic)
 }
 
 void
-de_hold_swept(DeTopics *topics, DeWindow *window, int64 upto)
+de_hold_swept(DeTopics *topics, DeWindow *window, int64 first, int64 upto)
 {
-	int64		id = 0;
-	uint32		number;
-	uint64		token;
+	DeWindowCursor cursor;
 
-	while (de_window_next_held(window, id, &id, &number) && id <= upto)
+	de_window_seek(window, first, &cursor);
+	while (de_window_next_held(window, &cursor) && cursor.id <= upto)
 	{
-		if (!de_hold_is_swept(topics, window, id, &token))
+		DeTopic    *topic = de_topics_by_number(topics, cursor.topic);
+
+		if (!topic->sweeping)
 			continue;
-		de_window_drop(window, token);
-		de_hold_released(de_topics_by_number(topics, number));
+		de_window_drop(window, cursor.token);
+		de_hold_released(topic);
 	}
 }

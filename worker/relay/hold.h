@@ -33,7 +33,7 @@ extern void de_hold_released(DeTopic *topic);
 /* Its topic takes no more; what is left of it waits on. */
 extern void de_hold_stop(DeTopic *topic);
 
-/* Up to "upto" all there were have been offered: what is left is gone from the outbox. */
-extern void de_hold_swept(DeTopics *topics, DeWindow *window, int64 upto);
+/* From "first" to "upto" all there were have been offered: what is left is gone from the outbox. */
+extern void de_hold_swept(DeTopics *topics, DeWindow *window, int64 first, int64 upto);
 
 #endif							/* DE_HOLD_H */

@@ -250,18 +250,18 @@ sender_check_topics(DeSender *sender)
 {
 	DeTopic    *topic = de_topics_failing(sender->topics);
 	char		error[DE_KAFKA_ERROR_SIZE];
-	int64		id = 0;
-	uint32		number;
+	DeWindowCursor cursor;
 
 	if (topic == NULL)
 		sender->topic_trouble = false;
 	if (topic == NULL || topic->held == 0 || sender->topic_trouble)
 		return;
 	sender->topic_trouble = true;
-	while (de_window_next_held(sender->window, id, &id, &number) && number != topic->number)
+	de_window_seek(sender->window, 0, &cursor);
+	while (de_window_next_held(sender->window, &cursor) && cursor.topic != topic->number)
 		;
 	snprintf(error, sizeof(error), "could not create topic \"%s\" for event %lld: %s", topic->name,
-			 (long long) id, topic->error);
+			 (long long) cursor.id, topic->error);
 	de_sender_trouble(sender, error);
 }
 
@@ -332,12 +332,24 @@ sender_say_away(DeSender *sender, int silent_ms)
 				 "event %lld is not acknowledged for %d seconds, and what may be in flight behind it is used up: its partition may have no leader",
 				 (long long) de_window_acked(sender->window) + 1,
 				 (int) ((sender->turn - sender->health.stalled_since) / 1000));
-	else if (sender->notice[0] != '\0')
+	else if (silent_ms < DE_HEALTH_SILENT_MS && sender->notice[0] != '\0')
 		strlcpy(reason, sender->notice, sizeof(reason));
 	else
-		snprintf(reason, sizeof(reason), "no answer from \"%s\" for %d seconds",
-				 de_bootstrap_servers, silent_ms / 1000);
+		/* what the library says by then is that it has closed connections */
+		snprintf(reason, sizeof(reason), "no answer from \"%s\" for %d seconds%s%s",
+				 de_bootstrap_servers, silent_ms / 1000, sender->notice[0] != '\0' ? ": " : "",
+				 sender->notice);
 	de_sender_trouble(sender, reason);
+}
+
+/*
+ * Says in a buffer of DE_KAFKA_ERROR_SIZE that an event is refused, and why.
+ */
+void
+de_sender_refusal(char *reason, int64 id, const char *topic, const char *error)
+{
+	snprintf(reason, DE_KAFKA_ERROR_SIZE, "event %lld for topic \"%s\" was refused: %s",
+			 (long long) id, topic, error);
 }
 
 /*
@@ -356,8 +368,7 @@ de_sender_refused(DeSender *sender, int64 id, const char *topic, const char *err
 		return;
 	sender->refused = true;
 	strlcpy(sender->refused_topic, topic, sizeof(sender->refused_topic));
-	snprintf(reason, sizeof(reason), "event %lld for topic \"%s\" was refused: %s",
-			 (long long) id, topic, error);
+	de_sender_refusal(reason, id, topic, error);
 	de_link_fail(sender->link, de_monotonic_ms(), reason);
 }
 

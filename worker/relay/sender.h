@@ -47,12 +47,13 @@ extern bool de_sender_offer(DeSender *sender, const DeOutboxEvent *event);
  * What is held is to be read again when its topic takes more: first come the
  * ids between which it is (false = there is nothing), then which of them are
  * wanted, which are offered in the order of ids (false as above), and at last
- * up to which id all were.  One round ends before the next begins.
+ * from which to which id all were (false = not all of them were taken).  One
+ * round ends before the next begins.
  */
 extern bool de_sender_sweep(DeSender *sender, int64 *first, int64 *last);
 extern bool de_sender_wants(DeSender *sender, int64 id);
 extern bool de_sender_offer_held(DeSender *sender, const DeOutboxEvent *event);
-extern void de_sender_swept(DeSender *sender, int64 upto);
+extern bool de_sender_swept(DeSender *sender, int64 first, int64 upto);
 
 /* No event is between the last one offered and "position". */
 extern void de_sender_advance(DeSender *sender, int64 position);

@@ -32,6 +32,7 @@ struct DeSender
 	bool		refused;		/* this producer dies of a refused event */
 	bool		failed;			/* an event has failed in it */
 	bool		topic_trouble;	/* events wait for a topic that cannot be made */
+	bool		stopped;		/* a topic was shut in this round of what was held */
 	bool		nameless;		/* the event at hand is of a type that has no topic */
 	char		refused_topic[DE_MAX_TOPIC_LENGTH + 1]; /* of the last refusal */
 	char		notice[DE_KAFKA_ERROR_SIZE];	/* the library's last word */
@@ -45,6 +46,8 @@ struct DeSender
 
 /* Events do not get through: says so, in the log the first time. */
 extern void de_sender_trouble(DeSender *sender, const char *reason);
+
+extern void de_sender_refusal(char *reason, int64 id, const char *topic, const char *error);
 
 /* An event is refused for good, and with it goes the producer. */
 extern void de_sender_refused(DeSender *sender, int64 id, const char *topic, const char *error);

@@ -105,6 +105,7 @@ de_sender_offer_held(DeSender *sender, const DeOutboxEvent *event)
 			return true;
 		case DE_KAFKA_BUSY:
 			de_hold_stop(topic);
+			sender->stopped = true;
 			return true;
 		default:
 			return false;
@@ -117,6 +118,7 @@ de_sender_offer_held(DeSender *sender, const DeOutboxEvent *event)
 bool
 de_sender_sweep(DeSender *sender, int64 *first, int64 *last)
 {
+	sender->stopped = false;
 	return de_link_takes(sender->link) && de_window_held(sender->window) > 0 &&
 		de_hold_sweep(sender->topics, sender->window, first, last);
 }
@@ -129,10 +131,11 @@ de_sender_wants(DeSender *sender, int64 id)
 	return de_hold_is_swept(sender->topics, sender->window, id, &token);
 }
 
-void
-de_sender_swept(DeSender *sender, int64 upto)
+bool
+de_sender_swept(DeSender *sender, int64 first, int64 upto)
 {
-	de_hold_swept(sender->topics, sender->window, upto);
+	de_hold_swept(sender->topics, sender->window, first, upto);
+	return !sender->stopped;
 }
 
 /*
@@ -198,7 +201,14 @@ sender_hand_over(DeSender *sender, DeTopic *topic, const DeOutboxEvent *event, u
 			if (de_window_unacked(sender->window) == 0)
 				de_sender_refused(sender, event->id, topic->name, error);
 			else
+			{
+				char		reason[DE_KAFKA_ERROR_SIZE];
+
 				de_suspect_refused(&sender->suspect, event->id);
+				/* they may be in flight for long */
+				de_sender_refusal(reason, event->id, topic->name, error);
+				de_sender_trouble(sender, reason);
+			}
 			break;
 		case DE_KAFKA_FATAL:
 			de_link_fail(sender->link, de_monotonic_ms(), error);

@@ -78,6 +78,7 @@ struct DeWindow
 static WindowEntry *window_append(DeWindow *window, int64_t id, int64_t created_at);
 static void window_hand_over(DeWindow *window, WindowEntry *entry, uint32_t lane, uint32_t bytes,
 							 uint32_t overhead);
+static uint64_t window_token(const DeWindow *window, uint64_t number);
 static uint64_t window_search(const DeWindow *window, int64_t id);
 static WindowEntry *window_let(DeWindow *window, uint64_t token);
 static WindowEntry *window_find(const DeWindow *window, uint64_t token);
@@ -177,7 +178,13 @@ de_window_skip(DeWindow *window, int64_t id)
 uint64_t
 de_window_next_token(const DeWindow *window)
 {
-	return (uint64_t) window->rewinds << WINDOW_NUMBER_BITS | window->next;
+	return window_token(window, window->next);
+}
+
+static uint64_t
+window_token(const DeWindow *window, uint64_t number)
+{
+	return (uint64_t) window->rewinds << WINDOW_NUMBER_BITS | number;
 }
 
 bool
@@ -252,24 +259,33 @@ window_hand_over(DeWindow *window, WindowEntry *entry, uint32_t lane, uint32_t b
 	window->cost += (size_t) entry->bytes + entry->overhead;
 }
 
-/*
- * The first held entry behind an id.
- */
-bool
-de_window_next_held(const DeWindow *window, int64_t after, int64_t *id, uint32_t *topic)
+void
+de_window_seek(const DeWindow *window, int64_t id, DeWindowCursor *cursor)
 {
-	if (window->held == 0)
-		return false;
-	for (uint64_t number = window_search(window, after + 1); number < window->next; number++)
+	cursor->next = window_search(window, id);
+}
+
+bool
+de_window_next_held(const DeWindow *window, DeWindowCursor *cursor)
+{
+	uint64_t	number = cursor->next;
+
+	/* those before the front are gone, and were none */
+	if (number < window->first)
+		number = window->first;
+	for (; number < window->next; number++)
 	{
 		const WindowEntry *entry = WINDOW_ENTRY(window, number);
 
 		if (!entry->held)
 			continue;
-		*id = entry->id;
-		*topic = entry->bytes;
+		cursor->next = number + 1;
+		cursor->id = entry->id;
+		cursor->token = window_token(window, number);
+		cursor->topic = entry->bytes;
 		return true;
 	}
+	cursor->next = number;
 	return false;
 }
 
@@ -300,7 +316,7 @@ de_window_is_held(const DeWindow *window, int64_t id, uint64_t *token, uint32_t 
 	uint64_t	number = window_search(window, id);
 	const WindowEntry *entry = WINDOW_ENTRY(window, number);
 
-	*token = (uint64_t) window->rewinds << WINDOW_NUMBER_BITS | number;
+	*token = window_token(window, number);
 	*topic = entry->bytes;
 	return number < window->next && entry->id == id && entry->held;
 }

@@ -58,12 +58,25 @@ extern void de_window_add(DeWindow *window, int64_t id, int64_t created_at, uint
 extern void de_window_hold(DeWindow *window, int64_t id, int64_t created_at, uint32_t lane,
 						   uint32_t topic);
 
-/* How many are held, the first of them behind an id, whether an id is one. */
+/* How many are held, and whether an id is one of them. */
 extern int	de_window_held(const DeWindow *window);
-extern bool de_window_next_held(const DeWindow *window, int64_t after, int64_t *id,
-								uint32_t *topic);
 extern bool de_window_is_held(const DeWindow *window, int64_t id, uint64_t *token,
 							  uint32_t *topic);
+
+/*
+ * Goes through them, from an id on.  A cursor is good until the next rewind or
+ * reset.
+ */
+typedef struct DeWindowCursor
+{
+	uint64_t	next;
+	int64_t		id;				/* of the one found */
+	uint64_t	token;
+	uint32_t	topic;
+} DeWindowCursor;
+
+extern void de_window_seek(const DeWindow *window, int64_t id, DeWindowCursor *cursor);
+extern bool de_window_next_held(const DeWindow *window, DeWindowCursor *cursor);
 
 /* One that is held, by its token, is handed over, or turns out to be gone. */
 extern void de_window_release(DeWindow *window, uint64_t token, uint32_t lane, uint32_t bytes,
