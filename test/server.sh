@@ -62,7 +62,7 @@ build()
 
 	pg_config=$("$repository/test/pg-config")
 	mkdir "$scratch/build"
-	(cd "$repository" && find Makefile *.control extension worker test/broker/*.c test/kafka/*.c \
+	(cd "$repository" && find Makefile *.control extension worker test/broker/*.c test/clock/*.c test/kafka/*.c \
 		test/private-install test/pg-config \
 		-name '*.[ch]' -o -name '*.sql' -o -name '*.control' -o -name Makefile -o -path 'test/p*' |
 		tar -cf - -T -) | tar -xf - -C "$scratch/build"
