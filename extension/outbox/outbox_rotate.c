@@ -52,7 +52,7 @@ static bool segment_is_kept(TimestampTz created_at, bool regardless);
 static void segment_drop_free_space_map(Relation rel);
 
 /*
- * Moves the current segment on when it is full or old and the next one is
+ * Moves the current segment on when it is full or old and another one is
  * empty (else it goes on growing: an event is never refused for that), and
  * empties one segment.  Near max_outbox_size sooner, and regardless of the
  * retention.  See outbox.h.
@@ -86,16 +86,24 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 		 now - since >= (int64) de_segment_interval * 1000 ||
 		 (pressed && sizes[current] >= target / DE_SEGMENTS)))
 	{
-		int			next = (current + 1) % DE_SEGMENTS;
+		bool		moved = false;
 
-		/* if that is locked there may be others to empty nevertheless */
-		if (de_segment_try_open(next, AccessShareLock, &rel, &index))
+		/*
+		 * In turn; but one that somebody has locked, or that cannot be emptied,
+		 * must not keep the others from being used.
+		 */
+		for (int i = 1; i < DE_SEGMENTS && !moved; i++)
 		{
+			int			next = (current + i) % DE_SEGMENTS;
+
+			if (!de_segment_try_open(next, AccessShareLock, &rel, &index))
+				continue;
 			if (RelationGetNumberOfBlocks(rel) == 0)
 			{
 				pg_atomic_write_u64(&db->current_since, (uint64) now);
 				pg_atomic_write_u32(&db->current_segment, next);
 				current = next;
+				moved = true;
 				DE_KILL_POINT("relay-after-advance");
 			}
 			index_close(index, AccessShareLock);
@@ -103,7 +111,7 @@ de_outbox_rotate(DeDatabase *db, int64 stored)
 		}
 	}
 
-	/* the oldest first: the one that the pointer will come to next */
+	/* the one that the pointer will come to next first */
 	for (int i = 1; i < DE_SEGMENTS; i++)
 	{
 		int			segment = (current + i) % DE_SEGMENTS;

@@ -329,7 +329,7 @@ segment_note(pg_atomic_uint64 *known, int64 value)
  *
  * The rule: all that is on disk counts, but what the relay is about to give
  * back.  That is a segment whose events are all acknowledged by Kafka, if no
- * lock has kept the relay from emptying it, and, of the current one, if the next
+ * lock has kept the relay from emptying it, and, of the current one, if another
  * is empty or such a segment, so that the relay can move on.  The relay is
  * believed for ROOM_TRUST_MS after it last did its rounds with progress stored;
  * not once either has failed, nor when it has ended.
@@ -347,6 +347,8 @@ de_outbox_size(DeDatabase *db, int limit)
 	int64		size = 0;
 	int			current;
 	uint64		room_at;
+	bool		current_goes = false;
+	bool		place = false;	/* to move on to */
 
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
@@ -364,18 +366,23 @@ de_outbox_size(DeDatabase *db, int limit)
 		pg_atomic_read_u32(&db->relay.pid) == 0)
 		return size;			/* nobody will empty anything */
 
-	/* after the sizes: if the relay has moved on since, the next one was empty */
+	/* after the sizes: if the relay has moved on since, it was to an empty one */
 	pg_read_barrier();
 	current = (int) pg_atomic_read_u32(&db->current_segment);
 	for (int i = 0; i < DE_SEGMENTS; i++)
 	{
-		if (sizes[i] == 0 || !segment_is_going(db, i))
+		bool		goes = segment_is_going(db, i);
+
+		if (i == current)
+		{
+			current_goes = goes;
 			continue;
-		if (i == current && !segment_is_going(db, (i + 1) % DE_SEGMENTS))
-			continue;
-		size -= sizes[i];
+		}
+		place |= goes;
+		if (goes)
+			size -= sizes[i];
 	}
-	return size;
+	return current_goes && place ? size - sizes[current] : size;
 }
 
 /*

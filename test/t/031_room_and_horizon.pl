@@ -115,6 +115,8 @@ sub is_bounded
 sub goes_on
 {
 	my ($name) = @_;
+	# what the relay strives for: three quarters of the limit
+	wait_until(sub { outbox_mb() < 24 }, "room to be made after $name");
 	wait_until(
 		sub { ($node->psql('postgres', q{SELECT durable_event.publish_event('e', 'k', '{}')}))[0] == 0 },
 		"publishing to go on after $name");
@@ -127,6 +129,17 @@ $locker->query_safe('BEGIN; SELECT count(*) FROM durable_event.outbox');
 is_bounded('somebody reads the outbox');
 $locker->query_safe('COMMIT');
 goes_on('somebody reads the outbox');
+
+# one of them only, which is next, or soon
+$locker->query_safe('BEGIN; SELECT count(*) FROM durable_event.outbox_'
+	  . $node->safe_psql('postgres', 'SELECT segment FROM durable_event.outbox ORDER BY id LIMIT 1'));
+$refused = '';
+for (my $i = 0; $i < 60 && $refused eq ''; $i++)
+{
+	$refused = deliver();
+}
+is($refused, '', 'with one segment that somebody reads the others do');
+$locker->query_safe('COMMIT');
 
 $locker->query_safe('BEGIN; ALTER SEQUENCE durable_event.relay_progress CACHE 1');
 is_bounded('progress cannot be stored');
@@ -160,14 +173,51 @@ wait_until(
 	},
 	'a segment that cannot be emptied');
 $locker->quit;
-is_bounded('a segment cannot be emptied');
+# others can be, between two attempts; so it may be refused now and then, or not at all
+deliver() foreach 1 .. 60;
+cmp_ok(outbox_mb(), '<', 64, 'one segment that cannot be emptied: not much beyond the limit');
 $node->wait_query(
 	q{SELECT detail ~ 'move outbox segments on: ' FROM durable_event.check() WHERE check_name = 'outbox'},
 	'check() to say so');
 chmod 0700, $directory or die "$directory: $!";
+# which waits for its next attempt for up to 30 s, and its successor does not
+$node->kill_worker('relay', 'TERM');
 goes_on('a segment cannot be emptied');
-$node->reconfigure('durable_event.segment_size' => '256MB');
+$node->wait_query(
+	q{SELECT status FROM durable_event.check() WHERE check_name = 'outbox'},
+	'the segment to be emptied', 'ok');
 $node->safe_psql('postgres', 'ALTER DATABASE postgres RESET durable_event.max_outbox_size');
+
+# Asks under a limit of 1 MB, and publishes nothing.
+sub refused
+{
+	my ($result) = $node->psql(
+		'postgres', q{
+		SET durable_event.max_outbox_size = '1MB';
+		BEGIN;
+		SELECT durable_event.publish_event('e', 'k', '{}');
+		ROLLBACK});
+	return $result != 0;
+}
+
+if ($node->has_kill_points)
+{
+	# for as long as each attempt fails; one that comes too soon after the other may not
+	my $since = time;
+	wait_until(
+		sub {
+			$node->arm('relay-after-new-file', 'error');
+			deliver() if outbox_mb() < 4;
+			return refused();
+		},
+		'publishing to be refused while nothing can be emptied');
+	# else it would do so after 10 seconds only, when the relay has not been heard of
+	cmp_ok(time - $since, '<', 8, 'what is delivered counts while nothing can be emptied');
+	$node->kill_worker('relay', 'TERM');
+	wait_until(sub { !refused() }, 'publishing to go on');
+	pass('and no more when it can');
+}
+$node->reconfigure('durable_event.segment_size' => '256MB');
 
 # ---- events of the future
 
@@ -194,17 +244,6 @@ wait_until(
 pass('a segment with times of the future is emptied');
 
 # ---- a relay that stands still empties nothing
-
-sub refused
-{
-	my ($result) = $node->psql(
-		'postgres', q{
-		SET durable_event.max_outbox_size = '1MB';
-		BEGIN;
-		SELECT durable_event.publish_event('e', 'k', '{}');
-		ROLLBACK});
-	return $result != 0;
-}
 
 if ($node->has_kill_points)
 {
