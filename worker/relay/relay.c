@@ -239,7 +239,8 @@ relay_configure(void)
 	relay.moved &= !found.topics;
 	relay.extension = found.extension;
 	relay.began = found.began;
-	de_sender_topics_loaded(relay.sender);
+	if (found.topics)
+		de_sender_topics_loaded(relay.sender);
 	if (found.begin)
 	{
 		de_sender_begin(relay.sender, found.stored);
