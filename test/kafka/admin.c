@@ -19,21 +19,37 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <librdkafka/rdkafka.h>
 
 #define TIMEOUT_MS 15000
+#define ATTEMPTS 100
 
 static rd_kafka_t *rk;
+
+/*
+ * Ends the process at once: tearing the handle down could wait for a broker, and
+ * exit() runs handlers that take away what the library's threads still use, which
+ * was a crash now and then.
+ */
+static void
+end(int code)
+{
+	if (fflush(stdout) != 0)
+		code = 1;
+	_exit(code);
+}
 
 static void
 die(const char *what, const char *reason)
 {
 	fprintf(stderr, "admin: %s: %s\n", what, reason);
-	exit(1);
+	end(1);
 }
 
 static void
@@ -153,28 +169,56 @@ list_config(rd_kafka_queue_t *queue, const char *topic)
 	}
 }
 
+/* Is a broker not yet, or no more, the coordinator of a group? */
+static bool
+coordinator_moves(rd_kafka_resp_err_t err)
+{
+	return err == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS ||
+		err == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
+		err == RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+}
+
+/*
+ * The handle is a consumer's: at such an error the library looks for the
+ * coordinator on behalf of the handle's group, and crashes if it has none.
+ */
 static void
 list_offsets(rd_kafka_queue_t *queue, const char *group)
 {
-	rd_kafka_ListConsumerGroupOffsets_t *request;
-	rd_kafka_event_t *event;
-	const rd_kafka_ListConsumerGroupOffsets_result_t *result;
-	const rd_kafka_group_result_t **groups;
-	const rd_kafka_topic_partition_list_t *offsets;
-	size_t		n;
+	for (int attempt = 1;; attempt++)
+	{
+		rd_kafka_ListConsumerGroupOffsets_t *request;
+		rd_kafka_event_t *event;
+		const rd_kafka_group_result_t **groups;
+		const rd_kafka_topic_partition_list_t *offsets;
+		rd_kafka_resp_err_t err;
+		size_t		n;
 
-	/* NULL = all partitions with an offset */
-	request = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
-	rd_kafka_ListConsumerGroupOffsets(rk, &request, 1, NULL, queue);
-	event = await(queue, "offsets");
-	result = rd_kafka_event_ListConsumerGroupOffsets_result(event);
-	groups = rd_kafka_ListConsumerGroupOffsets_result_groups(result, &n);
-	if (rd_kafka_group_result_error(groups[0]))
-		die(group, rd_kafka_error_string(rd_kafka_group_result_error(groups[0])));
-	offsets = rd_kafka_group_result_partitions(groups[0]);
-	for (int i = 0; i < offsets->cnt; i++)
-		printf("%s %d %lld\n", offsets->elems[i].topic, offsets->elems[i].partition,
-			   (long long) offsets->elems[i].offset);
+		/* NULL = all partitions with an offset */
+		request = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
+		rd_kafka_ListConsumerGroupOffsets(rk, &request, 1, NULL, queue);
+		event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+		if (event == NULL)
+			die("offsets", "no answer");
+		err = rd_kafka_event_error(event);
+		groups = err ? NULL :
+					   rd_kafka_ListConsumerGroupOffsets_result_groups(
+						   rd_kafka_event_ListConsumerGroupOffsets_result(event), &n);
+		if (groups != NULL && rd_kafka_group_result_error(groups[0]) != NULL)
+			err = rd_kafka_error_code(rd_kafka_group_result_error(groups[0]));
+		if (coordinator_moves(err) && attempt < ATTEMPTS)
+		{
+			rd_kafka_event_destroy(event);
+			usleep(100 * 1000);
+			continue;
+		}
+		check(group, err);
+		offsets = rd_kafka_group_result_partitions(groups[0]);
+		for (int i = 0; i < offsets->cnt; i++)
+			printf("%s %d %lld\n", offsets->elems[i].topic, offsets->elems[i].partition,
+				   (long long) offsets->elems[i].offset);
+		return;
+	}
 }
 
 static void
@@ -285,6 +329,7 @@ main(int argc, char **argv)
 	char		error[512];
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_queue_t *queue;
+	bool		of_group = argc == 4 && strcmp(command, "offsets") == 0;
 
 	if (argc < 3)
 		die("usage", "admin BOOTSTRAP COMMAND ARGUMENT..., see the top of admin.c");
@@ -293,7 +338,9 @@ main(int argc, char **argv)
 		rd_kafka_conf_set(conf, "compression.codec", "gzip", error, sizeof(error)) ||
 		rd_kafka_conf_set(conf, "message.max.bytes", "1000000000", error, sizeof(error)))
 		die("configuration", error);
-	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
+	if (of_group && rd_kafka_conf_set(conf, "group.id", argv[3], error, sizeof(error)))
+		die("configuration", error);
+	rk = rd_kafka_new(of_group ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 	if (rk == NULL)
 		die("client", error);
 	queue = rd_kafka_queue_new(rk);
@@ -306,7 +353,7 @@ main(int argc, char **argv)
 		list_ends(argv[3]);
 	else if (argc == 4 && strcmp(command, "config") == 0)
 		list_config(queue, argv[3]);
-	else if (argc == 4 && strcmp(command, "offsets") == 0)
+	else if (of_group)
 		list_offsets(queue, argv[3]);
 	else if (argc >= 5 && strcmp(command, "create") == 0)
 		create_topic(queue, argv[3], atoi(argv[4]), argv + 5, argc - 5);
@@ -322,6 +369,5 @@ main(int argc, char **argv)
 	else
 		die(command, "no such command, or another number of arguments");
 
-	/* the process ends here: nothing is torn down, which could wait for a broker */
-	return 0;
+	end(0);
 }
