@@ -14,7 +14,9 @@
  * Tests write lines to its standard input:
  *		rtt N			it answers everything N milliseconds late
  *		refuse N CODE	it refuses the next N produce requests with an error code
- *		leader T P B	partition P of topic T is led by broker B; -1 = by none
+ *		leader T P B	partition P of topic T is led by broker B; -1 = by none, but the
+ *						library's newer versions crash if a producer did not know
+ *		down B, up B	broker B is gone, with all connections; is back
  *
  * No Kafka: it keeps at most 5 MiB per partition and drops the oldest beyond,
  * forgets everything at exit, knows no topic configuration, and answers no
@@ -100,6 +102,10 @@ obey(rd_kafka_mock_cluster_t *cluster, int brokers, const char *line)
 	{
 		rd_kafka_mock_partition_set_leader(cluster, topic, n, id);
 	}
+	else if (sscanf(line, "down %d", &id) == 1)
+		rd_kafka_mock_broker_set_down(cluster, id);
+	else if (sscanf(line, "up %d", &id) == 1)
+		rd_kafka_mock_broker_set_up(cluster, id);
 	else
 	{
 		fprintf(stderr, "broker: no such command: %s\n", line);
