@@ -365,6 +365,34 @@ static const int faults[][3] = {
 	{2, 0, 0}, {1, 1, 0}, {1, 0, 1}, {0, 1, 1}, {0, 2, 0}
 };
 
+/* Does an offset that falls take the proof until all that is in flight has come back? */
+static bool
+offsets_fall(void)
+{
+	DeProof    *proof = de_proof_create();
+	DeProofReport report = {0, PARTITIONS, true, 100};
+	bool		right;
+
+	de_proof_sent(proof, -1);
+	de_proof_reported(proof, &report, 0);
+	for (int i = 0; i < 4; i++)
+		de_proof_sent(proof, 0);
+	right = de_proof_may_send(proof, 0, 0);
+	/* two records of one request, and one of the next */
+	report.base = 0;
+	de_proof_reported(proof, &report, 0);
+	de_proof_reported(proof, &report, 0);
+	report.base = 2;
+	de_proof_reported(proof, &report, 0);
+	right &= !de_proof_may_send(proof, 0, 0);
+	report.base = 3;
+	de_proof_reported(proof, &report, 0);
+	de_proof_sent(proof, 0);
+	right &= de_proof_may_send(proof, 0, 0);
+	de_proof_free(proof);
+	return right;
+}
+
 int
 main(void)
 {
@@ -385,5 +413,6 @@ main(void)
 	ok(with.inverted == 0, "none inverts");
 	ok(with.lost == 0, "none loses");
 	ok(without.inverted > 0, "without the proof some do");
+	ok(offsets_fall(), "an offset that falls takes the proof until one record has come back alone");
 	return tap_done();
 }

@@ -74,6 +74,7 @@ static int32_t producer_choose(const rd_kafka_topic_t *rkt, const void *key, siz
 static DeKafkaOutcome producer_assign(DeProducer *producer, DeProducerTopic *topic,
 									  const DeProducerRecord *record, char *error,
 									  int error_size);
+static DeKafkaOutcome producer_wait(DeProducerTopic *topic, int32 waits_for);
 static void producer_release_topics(void *arg);
 static void producer_report(DeProducer *producer, rd_kafka_event_t *event,
 							DeProduceCallback delivered, void *arg);
@@ -294,20 +295,12 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 	int			partitions = (int) pg_atomic_read_u32(&topic->partitions);
 
 	if (topic->parked && !de_proof_is_idle(topic->proof))
-	{
-		topic->busy = true;
-		topic->waits_for = PRODUCER_WAITS_FOR_ALL;
-		return DE_KAFKA_BUSY;
-	}
+		return producer_wait(topic, PRODUCER_WAITS_FOR_ALL);
 	topic->parked = false;
 	if (adopted > 0 && partitions != adopted)
 	{
 		if (!de_proof_is_idle(topic->proof))
-		{
-			topic->busy = true;
-			topic->waits_for = PRODUCER_WAITS_FOR_ALL;
-			return DE_KAFKA_BUSY;
-		}
+			return producer_wait(topic, PRODUCER_WAITS_FOR_ALL);
 		if (!de_proof_adopt(topic->proof, partitions))
 		{
 			snprintf(error, error_size, "out of memory");
@@ -327,9 +320,18 @@ producer_assign(DeProducer *producer, DeProducerTopic *topic, const DeProducerRe
 										   adopted);
 	if (de_proof_may_send(topic->proof, topic->chosen, producer->now))
 		return DE_KAFKA_OK;
-	topic->busy = true;
 	/* while their number is not known, that of the only record in flight */
-	topic->waits_for = topic->chosen >= 0 ? topic->chosen : PRODUCER_WAITS_FOR_ALL;
+	return producer_wait(topic, topic->chosen >= 0 ? topic->chosen : PRODUCER_WAITS_FOR_ALL);
+}
+
+/*
+ * Notes which report ends what the topic waits for; BUSY.
+ */
+static DeKafkaOutcome
+producer_wait(DeProducerTopic *topic, int32 waits_for)
+{
+	topic->busy = true;
+	topic->waits_for = waits_for;
 	return DE_KAFKA_BUSY;
 }
 
@@ -519,8 +521,7 @@ de_producer_topic_is_silent(DeProducer *producer, DeProducerTopic *topic)
 void
 de_producer_topic_wait(DeProducerTopic *topic)
 {
-	topic->busy = true;
-	topic->waits_for = PRODUCER_WAITS_FOR_ANY;
+	(void) producer_wait(topic, PRODUCER_WAITS_FOR_ANY);
 }
 
 size_t *

@@ -28,9 +28,12 @@
  *	  are stamped when they are handed over: by the database's clock, and
  *	  before they wait in the queue, through an outage if need be.  Where that
  *	  and ten seconds come to the expiration, the proof is none
- *	- an offset that is not above the former ones: the topic was made again, or
- *	  its end cut off by an unclean election
+ *	- an offset below the former ones: the topic was made again, or its end cut
+ *	  off by an unclean election
  *	- a failure, after which nobody knows what was appended
+ *
+ * After the last two, what is in flight comes back first: only a record behind
+ * which none was handed over proves anything anew.
  *
  * A leader that moves without loss takes the state along: it is part of what is
  * replicated.  So does a new epoch of the producer, of which the library makes
@@ -53,7 +56,7 @@ typedef struct ProofPartition
 {
 	int			in_flight;
 	bool		proven;
-	int64_t		last_base;		/* of what proved it, -1 = nothing */
+	int64_t		last_base;		/* of the last report; negative = none */
 	int64_t		acked_at;
 } ProofPartition;
 
@@ -132,6 +135,7 @@ void
 de_proof_reported(DeProof *proof, const DeProofReport *report, int64_t now)
 {
 	ProofPartition *of;
+	bool		alone;
 
 	proof->in_flight--;
 	if (proof->n == 0 && report->stored && proof->in_flight == 0)
@@ -152,8 +156,11 @@ de_proof_reported(DeProof *proof, const DeProofReport *report, int64_t now)
 	}
 	if (of == NULL)
 		return;
+	/* what was handed over behind it was so on the strength of a proof that may be gone */
+	alone = of->in_flight == 0;
 	/* the records of one request share their base */
-	of->proven = report->stored && report->base >= 0 && report->base >= of->last_base;
-	of->last_base = of->proven ? report->base : -1;
+	of->proven = report->stored && report->base >= 0 &&
+		(alone || (of->proven && report->base >= of->last_base));
+	of->last_base = report->base;
 	of->acked_at = now;
 }

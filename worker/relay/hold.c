@@ -12,16 +12,14 @@
  *
  * The window knows a topic by its number, which a reload of the topics makes
  * void.  Events could also belong to another topic then, which has taken later
- * ones already; so a reload with anything held ends in a rewind (relay.c), and
- * no sweep comes before it.
+ * ones already; so a reload with anything held ends in a rewind
+ * (de_sender_topics_loaded), and no sweep comes before it.
  *
  * Main thread of the relay only.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include "common/hashfn.h"
 
 #include "worker/relay/hold.h"
 
